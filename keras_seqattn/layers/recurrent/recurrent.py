@@ -1,0 +1,216 @@
+"""A cell run over time."""
+
+import keras
+from keras import ops, tree
+
+from keras_seqattn.layers.nesting import revive, serialize
+from keras_seqattn.layers.recurrent.cell import check_cell, stages, zero_state
+from keras_seqattn.ops import keep_rows, scan
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Recurrent(keras.layers.Layer):
+    """A cell run over time: `keras.layers.RNN` whose cells may read a memory, and tell what happened inside.
+
+        output_t, states_t = cell(inputs_t, states_{t-1})        where mask_t
+        output_t, states_t = output_{t-1}, states_{t-1}          elsewhere
+
+    So the last output and the states of a padded row are those of the row without its padding, and a row with no step
+    at all gives zeros. What needs no feedback runs once for all steps, before and after the loop (`RecurrentCell`).
+
+    Args:
+        cell: a recurrent cell, ours or Keras's.
+        return_sequences: bool, every output (B, T, U) rather than the last (B, U).
+        return_state: bool, also the last states, one tensor each.
+        return_trace: bool, also every gate and inner value by name, each (B, T, ...), zero where the mask is False.
+        go_backwards: bool, read from the last step to the first; outputs come in that order.
+        stateful: bool, begin where the last call ended; needs a static batch size. `reset_state()` forgets.
+        zero_output_for_mask: bool, masked steps of a sequence give zeros rather than the last output repeated.
+    Call arguments:
+        inputs: (B, T, D) float.
+        initial_state: states of the cell, nested as the cell has them or flat; zeros when None.
+        mask: (B, T) bool, True where a step counts.
+        memory: (B, S, V) float, for cells that attend.
+        memory_mask: (B, S) bool, True where a step of the memory may be read.
+    Returns: output; then each state, then the trace (a dict), as asked for.
+    Raises: ValueError when the inputs are not (B, T, D), the states do not fit the cell, a memory is missing, or given
+        to a cell that reads none, or has another batch size.
+    Example:
+        >>> layer = Recurrent(keras_seqattn.layers.LSTMCell(13), return_sequences=True, return_trace=True)
+        >>> output, trace = layer(ops.ones((2, 5, 7)))
+        >>> tuple(output.shape), sorted(trace)
+        ((2, 5, 13), ['candidate', 'cell', 'forget_gate', 'input_gate', 'output_gate'])
+    """
+
+    def __init__(
+        self,
+        cell,
+        return_sequences=False,
+        return_state=False,
+        return_trace=False,
+        go_backwards=False,
+        stateful=False,
+        zero_output_for_mask=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_cell(cell, "Recurrent")
+        self.cell = cell
+        self.return_sequences = return_sequences
+        self.return_state = return_state
+        self.return_trace = return_trace
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.zero_output_for_mask = zero_output_for_mask
+        self.supports_masking = True
+
+    def build(self, inputs_shape, memory_shape=None):
+        self._check_shapes(inputs_shape, memory_shape)
+        if not self.cell.built:
+            step_shape = (inputs_shape[0], *inputs_shape[2:])
+            if stages(self.cell).attends:
+                self.cell.build(step_shape, memory_shape)
+            else:
+                self.cell.build(step_shape)
+            self.cell.built = True
+        if self.stateful:
+            if inputs_shape[0] is None:
+                raise ValueError(
+                    "A `stateful` layer keeps one state a row, so the batch size must be static: "
+                    f"give the input a `batch_shape`. Received: inputs_shape={tuple(inputs_shape)}."
+                )
+            self.states = [
+                self.add_weight(shape=state.shape, initializer="zeros", trainable=False, name=f"state_{index}")
+                for index, state in enumerate(tree.flatten(zero_state(self.cell, inputs_shape[0])))
+            ]
+
+    def _check_shapes(self, inputs_shape, memory_shape):
+        if len(inputs_shape) != 3:
+            raise ValueError(
+                f"`inputs` must have three axes (batch, time, features). Received: inputs_shape={tuple(inputs_shape)}."
+            )
+        if not stages(self.cell).attends:
+            if memory_shape is not None:
+                raise ValueError(
+                    "`memory` is for cells that attend, such as `AttentionCell(cell, attention)`. "
+                    f"Received: cell={self.cell!r}."
+                )
+            return
+        if memory_shape is None or len(memory_shape) != 3:
+            raise ValueError(
+                "The cell attends, so the call needs `memory` with three axes (batch, source steps, features). "
+                f"Received: memory_shape={memory_shape}."
+            )
+        if None not in (inputs_shape[0], memory_shape[0]) and inputs_shape[0] != memory_shape[0]:
+            raise ValueError(
+                "`memory` holds one source sequence for each row of `inputs`, so their batch sizes must agree. "
+                f"Received: inputs_shape={tuple(inputs_shape)}, memory_shape={tuple(memory_shape)}."
+            )
+
+    def _first_states(self, initial, batch_size):
+        """The states to begin with, nested as the cell has them, in the compute dtype."""
+        zeros = zero_state(self.cell, batch_size)
+        if initial is None:
+            if not self.stateful:
+                return zeros
+            initial = [ops.convert_to_tensor(state) for state in self.states]
+        flat, wanted = tree.flatten(initial), tree.flatten(zeros)
+        if len(flat) != len(wanted) or any(a.shape[1:] != b.shape[1:] for a, b in zip(flat, wanted, strict=True)):
+            raise ValueError(
+                "`initial_state` must hold one tensor for each state of the cell. "
+                f"Expected: {[(None, *b.shape[1:]) for b in wanted]}. Received: {[tuple(a.shape) for a in flat]}."
+            )
+        return tree.pack_sequence_as(zeros, [ops.cast(state, self.compute_dtype) for state in flat])
+
+    def call(self, inputs, initial_state=None, mask=None, memory=None, memory_mask=None, training=False):
+        self._check_shapes(inputs.shape, None if memory is None else memory.shape)
+        cell = stages(self.cell)
+        states = self._first_states(initial_state, ops.shape(inputs)[0])
+        prepared = cell.prepare_memory(memory, memory_mask) if cell.attends else None
+
+        steps = {"x": ops.moveaxis(cell.project(inputs), 1, 0)}  # (T, B, ...)
+        if mask is not None:
+            mask = ops.cast(mask, "bool")
+            steps["keep"] = ops.moveaxis(mask, 1, 0)  # (T, B)
+        if self.go_backwards:
+            steps = {name: ops.flip(x, axis=0) for name, x in steps.items()}
+        every_output = self.return_sequences or self.return_trace
+
+        def step(carry, now):
+            output, states, trace = cell.step(now["x"], carry["states"], prepared, training)
+            if mask is not None:
+                output = keep_rows(now["keep"], output, carry["output"])
+                states = keep_rows(now["keep"], states, carry["states"])
+            collected = {"output": output} if every_output else {}
+            if self.return_trace:
+                collected["trace"] = trace
+            return {"states": states, "output": output}, collected
+
+        first = ops.zeros((ops.shape(inputs)[0], cell.loop_output_size), dtype=self.compute_dtype)
+        length = inputs.shape[1] if inputs.shape[1] is not None else ops.shape(inputs)[1]
+        last, collected = scan(step, {"states": states, "output": first}, steps, length)
+
+        if self.stateful:
+            for variable, state in zip(self.states, tree.flatten(last["states"]), strict=True):
+                variable.assign(state)
+        return self._results(cell, last, collected, prepared, mask, training)
+
+    def _results(self, cell, last, collected, prepared, mask, training):
+        trace = tree.map_structure(lambda x: ops.moveaxis(x, 0, 1), collected.get("trace", {}))
+        if self.return_sequences or self.return_trace:
+            outputs = ops.moveaxis(collected["output"], 0, 1)  # (B, T, ...)
+        else:
+            outputs = last["output"][:, None, :]
+        outputs, read = cell.readout(outputs, prepared, training)
+        if self.return_sequences:
+            output = outputs
+            if mask is not None and self.zero_output_for_mask:
+                seen = ops.flip(mask, axis=1) if self.go_backwards else mask
+                output = outputs * ops.cast(seen, outputs.dtype)[:, :, None]
+        else:
+            output = outputs[:, -1]
+        results = [output]
+        if self.return_state:
+            results += tree.flatten(last["states"])
+        if self.return_trace:
+            results.append(self._masked_trace({**trace, **read}, mask))
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _masked_trace(self, trace, mask):
+        if mask is None:
+            return trace
+        seen = ops.flip(mask, axis=1) if self.go_backwards else mask
+
+        def zero(x):
+            return ops.where(ops.reshape(seen, ops.shape(seen) + (1,) * (len(x.shape) - 2)), x, ops.zeros_like(x))
+
+        return tree.map_structure(zero, trace)
+
+    def compute_mask(self, inputs, mask=None):
+        if isinstance(mask, list | tuple):
+            mask = mask[0]
+        first = mask if self.return_sequences else None
+        if not (self.return_state or self.return_trace):
+            return first
+        return None if first is None else [first]
+
+    def reset_state(self):
+        """Forgets what a `stateful` layer carried over."""
+        for state in self.states if self.stateful else []:
+            state.assign(ops.zeros_like(state))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "cell": serialize(self.cell),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "return_trace": self.return_trace,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**revive(config, "cell"))
