@@ -244,8 +244,11 @@ class Seq2Seq(keras.Model):
         def step(ids, states, time):
             nested = keras.tree.pack_sequence_as(zeros, states)
             vector, nested, trace = self.decoder_cell.one_step(self.target_embedding(ids), nested, prepared)
-            return self.output_projection(vector), keras.tree.flatten(nested), trace["attention_scores"]
+            logits = ops.cast(self.output_projection(vector), "float32") + never_padding  # (B, V)
+            return logits, keras.tree.flatten(nested), trace["attention_scores"]
 
+        # Padding is what stands after the end, so it must not be an answer's token.
+        never_padding = -1e9 * ops.one_hot(PAD_ID, self.target_vocabulary_size, dtype="float32")  # (V,)
         start_ids = ops.full_like(source[:, 0], start_id)
         return (decoder or Greedy())(step, states, start_ids, max_length, end_id)
 

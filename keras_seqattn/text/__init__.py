@@ -1,0 +1,10 @@
+"""Tokenizers and detokenizers that run in the graph, so that an exported model takes strings and gives strings."""
+
+from .character_tokenizer import CharacterTokenizer
+from .loading import load_tokenizer
+from .sentencepiece_tokenizer import SentencePieceTokenizer
+from .tokenizer import Tokenizer
+from .text_to_text import TextToText
+from .word_tokenizer import WordTokenizer
+
+__all__ = ["CharacterTokenizer", "SentencePieceTokenizer", "TextToText", "Tokenizer", "WordTokenizer", "load_tokenizer"]

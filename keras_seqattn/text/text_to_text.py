@@ -1,0 +1,79 @@
+"""Strings in, strings out: a model between its tokenizers, in one graph."""
+
+from keras_seqattn.text.tokenizer import Tokenizer
+
+
+class TextToText:
+    """Answers texts with texts: what a run evaluates and what an export contains, so that the two cannot differ.
+
+        answer = detokenize(generate(tokenize(text)))
+
+    Args:
+        model: has `generate(source, max_length, start_id, end_id, decoder)`, such as `Seq2Seq`.
+        source_tokenizer, target_tokenizer: `Tokenizer`s.
+        max_source_length: int, tokens of a text that are read; what is longer is cut, and the answer says so.
+        max_target_length: int, tokens of an answer at most, the end token counted.
+        decoder: `Greedy()`, `Beam(...)`; greedy when None.
+    Call arguments:
+        texts: (B,) strings. An empty text is answered as any other.
+    Returns: dict of
+        `answer` (B,) string; `score` (B,) float32, the decoder's (`Decoded.scores`);
+        `source_truncated` (B,) bool, whether the text was longer than what was read;
+        `answer_truncated` (B,) bool, whether the answer reached its greatest length without an end;
+        `source_tokens` (B, S), `answer_tokens` (B, T) string, "" where there is padding;
+        `attention` (B, T, S) float32, how much each answer token read of each source token.
+    Raises: ValueError when a length is below 1.
+    """
+
+    def __init__(
+        self, model, source_tokenizer, target_tokenizer, max_source_length, max_target_length, decoder=None
+    ):
+        lengths = {"max_source_length": max_source_length, "max_target_length": max_target_length}
+        for name, length in lengths.items():
+            if length < 1:
+                raise ValueError(f"`{name}` is a number of tokens of at least 1. Received: {length}.")
+        self.model = model
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self.max_source_length = max_source_length
+        self.max_target_length = max_target_length
+        self.decoder = decoder
+        self._compiled = None
+
+    def __call__(self, texts):
+        import tensorflow as tf
+
+        if self._compiled is None:
+            # One trace for all batch sizes and lengths.
+            self._compiled = tf.function(self.answer, input_signature=[tf.TensorSpec((None,), tf.string)])
+        return self._compiled(tf.convert_to_tensor(texts, tf.string))
+
+    def answer(self, texts):
+        """The call itself, to be traced."""
+        import tensorflow as tf
+
+        ids = self.source_tokenizer.tokenize(texts)
+        source = ids[:, : self.max_source_length].to_tensor(Tokenizer.pad_id)  # (B, S)
+        source = tf.pad(source, [[0, 0], [0, tf.cast(tf.equal(tf.shape(source)[1], 0), tf.int32)]])  # S >= 1
+        end_id = self.target_tokenizer.end_id
+        decoded = self.model.generate(
+            source, self.max_target_length, self.target_tokenizer.start_id, end_id, self.decoder
+        )
+        steps = tf.maximum(tf.reduce_max(decoded.lengths), 1)
+        answer_ids = decoded.ids[:, :steps]  # (B, T)
+        return {
+            "answer": self.target_tokenizer.detokenize(answer_ids),
+            "score": decoded.scores,
+            "source_truncated": ids.row_lengths() > self.max_source_length,
+            "answer_truncated": tf.equal(decoded.lengths, self.max_target_length),
+            "source_tokens": visible(self.source_tokenizer, source),
+            "answer_tokens": visible(self.target_tokenizer, answer_ids),
+            "attention": tf.cast(decoded.attention[:, :steps], tf.float32),
+        }
+
+
+def visible(tokenizer, ids):
+    """The tokens of ids (B, T), "" where there is padding."""
+    import tensorflow as tf
+
+    return tf.where(tf.equal(ids, tokenizer.pad_id), "", tokenizer.tokens(ids))

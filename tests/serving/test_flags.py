@@ -1,0 +1,149 @@
+"""tensorflow_model_server's flags."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_seqattn.serving import parse_flags, serve
+from keras_seqattn.serving.flags import arguments_for_binary
+
+
+def test_defaults_are_those_of_tensorflow_serving() -> None:
+    flags = parse_flags(["--model_base_path=/m"])
+    assert (flags.model_name, flags.file_system_poll_wait_seconds, flags.model_config_file_poll_wait_seconds) == (
+        "default", 1, 0,
+    )  # fmt: skip
+    assert (flags.rest_api_port, flags.rest_api_timeout_in_ms, flags.rest_api_enable_cors_support) == (
+        None,
+        30000,
+        False,
+    )
+    assert (flags.max_num_load_retries, flags.load_retry_interval_micros, flags.saved_model_tags) == (
+        5, 60_000_000, "serve",
+    )  # fmt: skip
+    assert flags.enable_model_warmup
+    assert (flags.engine, flags.not_supported) == ("auto", ())
+
+
+def test_values_follow_an_equals_sign_or_a_space_and_booleans_may_stand_alone() -> None:
+    flags = parse_flags(
+        [
+            "--model_base_path",
+            "/m",
+            "--rest_api_port=0",
+            "--enable_model_warmup=false",
+            "--rest_api_enable_cors_support",
+        ]
+    )
+    assert (flags.model_base_path, flags.rest_api_port) == ("/m", 0)
+    assert not flags.enable_model_warmup
+    assert flags.rest_api_enable_cors_support
+
+
+def test_flags_that_are_not_supported_yet_are_reported() -> None:
+    flags = parse_flags(["--model_base_path=/m", "--port=8500", "--enable_batching", "--grpc_max_threads", "3"])
+    assert set(flags.not_supported) == {"port", "enable_batching", "grpc_max_threads"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model_base_path=/m", "--modle_name=x"], "unrecognized arguments: --modle_name=x"),
+        (["--model_base_path=/m", "--rest_api_port=x"], "expected a whole number, at least 0. Received: 'x'."),
+        (["--model_base_path=/m", "--enable_model_warmup=maybe"], "expected true or false. Received: 'maybe'."),
+        (["--model_base_path=/m", "--engine=none"], "invalid choice: 'none'"),
+        (["--model_name=x"], "either --model_base_path or --model_config_file is needed"),
+    ],
+)
+def test_wrong_flags_end_with_2_and_the_known_ones(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_flags(arguments)
+    assert raised.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "--model_base_path" in printed
+    assert "--enable_batching" in printed
+
+
+def test_the_real_server_gets_the_same_flags() -> None:
+    flags = parse_flags(["--engine=auto", "--model_base_path", "m", "--model_name", "x", "--enable_batching"])
+    assert arguments_for_binary(flags, 8501) == [
+        "--model_name=x",
+        "--enable_batching",
+        f"--model_base_path={Path.cwd() / 'm'}",
+        "--rest_api_port=8501",
+    ]
+    assert arguments_for_binary(parse_flags(["--version", "--engine", "auto"]), 8501) == ["--version"]
+    flags = parse_flags(["--model_config_file=/c", "--rest_api_port=1"])
+    assert arguments_for_binary(flags, 8501) == ["--model_config_file=/c", "--rest_api_port=1"]
+
+
+def test_the_real_server_is_taken_when_it_is_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    taken = []
+
+    def execv(path: str, arguments: list[str]) -> None:
+        taken.append((path, arguments))
+        raise InterruptedError
+
+    monkeypatch.setattr("os.execv", execv)
+    with pytest.raises(InterruptedError):
+        serve(parse_flags(["--model_base_path=/m", "--rest_api_port=7"]))
+    assert taken == [(str(binary), [str(binary), "--rest_api_port=7", "--model_base_path=/m"])]
+    assert capsys.readouterr().err.startswith(f"Engine: {binary} (the real TensorFlow Serving)")
+
+
+def test_the_engine_and_what_is_left_out_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert serve(parse_flags(["--version"])) == 0
+    assert "keras_seqattn embedded model server: " in capsys.readouterr().err
+    assert serve(parse_flags(["--model_base_path=/m", "--engine=tensorflow_model_server"])) == 1
+    assert "tensorflow_model_server is not on the PATH" in capsys.readouterr().err
+    assert serve(parse_flags(["--model_base_path=/m", "--rest_api_port=0", "--port=1", "--enable_batching"])) == 1
+    printed = capsys.readouterr().err
+    assert "Engine: the embedded server (tensorflow_model_server is not on the PATH)." in printed
+    assert "--port: gRPC comes later; REST only, ignored." in printed
+    assert "--enable_batching: not supported by the embedded server yet, ignored." in printed
+    assert "--rest_api_port=0 turns REST off" in printed
+
+
+def test_importing_the_package_is_light() -> None:
+    code = """
+import sys, types
+package = types.ModuleType("keras_seqattn"); package.__path__ = [sys.argv[1]]
+sys.modules["keras_seqattn"] = package  # what the library itself imports is not the question
+import importlib.util
+spec = importlib.util.spec_from_file_location("keras_seqattn.serving", sys.argv[2] + "/__init__.py",
+                                              submodule_search_locations=[sys.argv[2]])
+serving = importlib.util.module_from_spec(spec); sys.modules[spec.name] = serving; spec.loader.exec_module(serving)
+for name in serving.__all__:
+    getattr(serving, name)
+    assert callable(getattr(serving, name)), name
+heavy = {"tensorflow", "grpc", "starlette", "uvicorn", "keras", "httpx"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    import keras_seqattn.serving
+
+    folder = str(Path(keras_seqattn.serving.__file__).parent)
+    subprocess.run([sys.executable, "-c", code, folder, folder], check=True)
+
+
+def test_public_names_are_sorted_and_there() -> None:
+    import keras_seqattn.serving as serving
+
+    assert sorted(serving.__all__) == serving.__all__
+    assert set(serving.__all__) == set(serving._ROOMS)
+    assert all(hasattr(serving, name) for name in serving.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = serving.nothing

@@ -1,0 +1,209 @@
+"""SavedModels in their sessions: loading, running, warming up."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication, ServingError
+from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.servable import load_saved_model
+from keras_seqattn.serving.server import saved_model_loader
+from tests.serving.conftest import function, write_saved_model, write_scaling_model
+
+HALF = np.float32([1, 2, 5])
+
+
+def test_a_servable_runs_a_signature_by_names(models: Path) -> None:
+    servable = load_saved_model(models / "half_plus_two" / "2")
+    try:
+        assert servable.signatures["serving_default"].inputs["x"].shape == (-1,)
+        np.testing.assert_array_equal(servable.run("serving_default", {"x": HALF})["y"], [2.5, 3, 4.5])
+        with pytest.raises(ServingError) as raised:
+            servable.run("serving_default", {"z": HALF})
+        assert raised.value.message == (
+            "input size does not match signature: 1!=1 len({z}) != len({x}). Sent extra: {z}. "
+            "Missing but required: {x}."
+        )
+        with pytest.raises(ServingError, match=r"Expects arg\[0\] to be float but string is provided"):
+            servable.run("serving_default", {"x": np.array([b"x"], dtype=object)})
+    finally:
+        servable.close()
+
+
+def test_tables_and_variables_of_versions_do_not_mix(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Table(tf.Module):
+        def __init__(self, value: int) -> None:
+            super().__init__(name="table")
+            keys = tf.lookup.KeyValueTensorInitializer(["a"], tf.constant([value], tf.int64))
+            self.table = tf.lookup.StaticHashTable(keys, -1)
+            self.offset = tf.Variable(10 * value, dtype=tf.int64)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="key")])
+        def look_up(self, key: Any) -> dict[str, Any]:
+            return {"value": self.table.lookup(key) + self.offset}
+
+    servables = []
+    for value in (3, 5):
+        module = Table(value)
+        tf.saved_model.save(module, str(tmp_path / str(value)), signatures=module.look_up)
+        servables.append(load_saved_model(tmp_path / str(value)))
+    keys = np.array([b"a", b"b"], dtype=object)
+    assert [servable.run("serving_default", {"key": keys})["value"].tolist() for servable in servables] == [
+        [33, 29],
+        [55, 49],
+    ]
+    for servable in servables:
+        servable.close()
+
+
+def test_a_tensorflow_1_model_loads_alike(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        builder = v1.saved_model.builder.SavedModelBuilder(str(tmp_path / "1"))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": x * 3.0})
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+    servable = load_saved_model(tmp_path / "1")
+    assert servable.run("serving_default", {"x": HALF})["y"].tolist() == [3, 6, 15]
+    servable.close()
+
+
+def test_text_ops_are_known(tmp_path: Path) -> None:
+    import tensorflow_text as text
+
+    split = function(lambda x: {"y": text.normalize_utf8(x, "NFKC")}, x=([None], "string"))
+    servable = load_saved_model(write_saved_model(tmp_path / "1", {"serving_default": split}))
+    words = np.array(["ﬁ".encode()], dtype=object)
+    assert servable.run("serving_default", {"x": words})["y"].tolist() == [b"fi"]
+    servable.close()
+
+
+def test_a_missing_op_is_named(tmp_path: Path) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    write_scaling_model(tmp_path / "1", 2.0)
+    file = tmp_path / "1" / "saved_model.pb"
+    proto = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for definition in proto.meta_graphs[0].graph_def.library.function:
+        for node in definition.node_def:
+            if node.op == "Mul":
+                node.op = "UnheardOf"
+    file.write_bytes(proto.SerializeToString())
+    with pytest.raises(ServingError, match=r"Op type not registered 'UnheardOf', which the model in .* uses") as raised:
+        load_saved_model(tmp_path / "1")
+    assert raised.value.code == Code.NOT_FOUND
+
+
+def test_missing_files_and_tags_are_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match=r"Could not find SavedModel .pb or .pbtxt at .*empty"):
+        load_saved_model(tmp_path / "empty")
+    write_scaling_model(tmp_path / "1", 2.0)
+    with pytest.raises(ServingError, match=r"matching supplied tags: \{ serve gpu \}") as raised:
+        load_saved_model(tmp_path / "1", ["serve", "gpu"])
+    assert raised.value.code == Code.NOT_FOUND
+
+
+def test_a_corrupt_file_does_not_load(tmp_path: Path) -> None:
+    write_scaling_model(tmp_path / "1", 2.0)
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"\xff" * 100)
+    with pytest.raises(ServingError):
+        load_saved_model(tmp_path / "1")
+
+
+def test_versions_roll_over_under_requests(tmp_path: Path) -> None:
+    write_scaling_model(tmp_path / "m" / "1", 2.0)
+    repository = ModelRepository([ModelConfig("m", str(tmp_path / "m"))], saved_model_loader())
+    app = RestApplication(repository)
+    repository.poll()
+    post = lambda path: app.handle("POST", path, '{"inputs": 3}').body  # noqa: E731
+    assert b"6.0" in post("/v1/models/m:predict")
+    write_scaling_model(tmp_path / "m" / ".2", 7.0)
+    repository.poll()
+    assert b"6.0" in post("/v1/models/m:predict")
+    (tmp_path / "m" / ".2").rename(tmp_path / "m" / "2")
+    repository.poll()
+    assert b"21.0" in post("/v1/models/m:predict")
+    assert b"Specific(m, 1)" in post("/v1/models/m/versions/1:predict")
+    assert b'"state": "END"' in app.handle("GET", "/v1/models/m/versions/1").body
+    repository.close()
+
+
+def warmup_file(folder: Path, *requests: tuple[str, Any], log_type: str = "predict_log", times: int = 1) -> None:
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        for signature_name, value in requests * times:
+            log = prediction_log_pb2.PredictionLog()
+            getattr(log, log_type).SetInParent()
+            if log_type == "predict_log":
+                log.predict_log.request.model_spec.signature_name = signature_name
+                log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
+
+
+def load(folder: Path) -> None:
+    saved_model_loader()(str(folder)).close()
+
+
+def test_warmup_requests_are_replayed_before_a_version_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras_seqattn.serving import servable
+
+    seen = []
+    run = servable.SavedModelServable.run
+
+    def watch(self: Any, name: str, inputs: Any, timeout_seconds: float | None = None) -> Any:
+        seen.append((name, inputs["x"].tolist()))
+        return run(self, name, inputs, timeout_seconds)
+
+    monkeypatch.setattr(servable.SavedModelServable, "run", watch)
+    folder = write_scaling_model(tmp_path / "1", 2.0)
+    warmup_file(folder, ("", HALF), ("serving_default", HALF[:2]))
+    load(folder)
+    assert seen == [("serving_default", [1, 2, 5]), ("serving_default", [1, 2])]
+    seen.clear()
+    saved_model_loader(enable_warmup=False)(str(folder)).close()
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("requests", "log_type", "times", "code"),
+    [
+        ([("unknown", HALF)], "predict_log", 1, Code.FAILED_PRECONDITION),
+        ([("", np.int32([1]))], "predict_log", 1, Code.INVALID_ARGUMENT),
+        ([("", HALF)], "session_run_log", 1, Code.UNIMPLEMENTED),
+        ([("", HALF)], "predict_log", 1001, Code.INVALID_ARGUMENT),
+    ],
+)
+def test_a_warmup_that_fails_makes_the_load_fail(
+    tmp_path: Path, requests: list[Any], log_type: str, times: int, code: Code
+) -> None:
+    folder = write_scaling_model(tmp_path / "1", 2.0)
+    warmup_file(folder, *requests, log_type=log_type, times=times)
+    with pytest.raises(ServingError) as raised:
+        load(folder)
+    assert raised.value.code == code
+
+
+def test_a_warmup_file_that_is_no_tfrecord_is_data_loss(tmp_path: Path) -> None:
+    folder = write_scaling_model(tmp_path / "1", 2.0)
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"not a record" * 7)
+    with pytest.raises(ServingError) as raised:
+        load(folder)
+    assert raised.value.code == Code.DATA_LOSS
+
+
+def test_warmups_of_later_kinds_are_skipped_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_scaling_model(tmp_path / "1", 2.0)
+    warmup_file(folder, ("", HALF), log_type="classify_log")
+    load(folder)
+    assert "classify_log, which this server does not replay yet" in caplog.text

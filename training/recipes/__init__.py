@@ -1,0 +1,18 @@
+"""Experiments, one file each: a `Config` of settings with their defaults, `run` to train, `test_part` to evaluate."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+NAMES = ("dates", "translate")
+
+
+def load_recipe(name: str) -> ModuleType:
+    """The module of a recipe.
+
+    Raises: ValueError, naming the known ones, for another name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"The recipes are {', '.join(NAMES)}. Received: {name!r}.")
+    return importlib.import_module(f"keras_seqattn.training.recipes.{name}")
