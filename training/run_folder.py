@@ -6,6 +6,8 @@ runs/RECIPE/
     tensorboard/             scalars, sample answers, alignments
     model.keras              the model as trained
     source_tokenizer.json, target_tokenizer.json
+    lengths.json             greatest lengths, in tokens, of what is read and written
+    samples.json             a few texts, which TensorBoard shows and an export warms up with
     metrics.json             final figures on the test part, a flat object
 """
 

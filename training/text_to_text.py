@@ -124,6 +124,7 @@ def train(
     }
     run.write_json("lengths.json", lengths)
     samples = splits.validation[: config.num_samples]
+    run.write_json("samples.json", {"texts": [source for source, _ in samples]})
     watched = TextToText(model, source_tokenizer, target_tokenizer, **lengths)
     figures = fit(
         model,

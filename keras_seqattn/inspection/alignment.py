@@ -55,7 +55,8 @@ def alignment_figure(source_tokens, answer_tokens, attention, title=None):
     shown = [[float(attention[t][s]) for s in range(len(source))] for t in range(len(answer))]
     image = axes.imshow(shown or [[0.0]], cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     family = [font.name for font in fonts]
-    axes.set_xticks(range(len(source)), source_labels, rotation=90, family=family)
+    rotation = 90 if max(map(len, source_labels), default=0) > 1 else 0
+    axes.set_xticks(range(len(source)), source_labels, rotation=rotation, family=family)
     axes.set_yticks(range(len(answer)), answer_labels, family=family)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

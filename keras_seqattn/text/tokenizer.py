@@ -40,7 +40,7 @@ def look_up(keys, values):
     """
     import tensorflow as tf
 
-    position = tf.minimum(tf.searchsorted(keys, values), len(keys) - 1)
+    position = tf.minimum(tf.searchsorted(keys, values), keys.shape[0] - 1)
     return position, tf.equal(tf.gather(keys, position), values)
 
 

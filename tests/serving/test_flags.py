@@ -147,3 +147,13 @@ def test_public_names_are_sorted_and_there() -> None:
     assert all(hasattr(serving, name) for name in serving.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = serving.nothing
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras_seqattn.serving.client import ask
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(
+        ImportError, match=r"Serving needs the package 'httpx'.* pip install 'keras_seqattn\[serving\]'"
+    ):
+        ask("localhost", "m", ["a"])

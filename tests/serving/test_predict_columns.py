@@ -2,10 +2,15 @@
 
 import base64
 import json
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from keras_seqattn.serving import RestApplication
+from keras_seqattn.serving import RestApplication, ServingError, predict_json
+from keras_seqattn.serving.signature import TensorSpec
 from tests.serving.conftest import DTYPES, Asker
 
 
@@ -158,3 +163,22 @@ def test_errors_of_ops_keep_their_code_and_text(many: Asker) -> None:
     message = many.error('{"signature_name": "matrix", "instances": [[1, 2, 3]]}')
     assert message.startswith("Matrix size-incompatible: In[0]: [1,3], In[1]: [5,2]\n\t [[{{node ")
     assert "indices[1] = 7 is not in [0, 3)" in many.error('{"signature_name": "pick", "instances": [0, 7]}')
+
+
+_LEAVES = st.none() | st.booleans() | st.integers(-3, 2**31) | st.floats(allow_nan=False) | st.sampled_from(["x", "é"])
+_NESTED = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3), max_leaves=7)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_NESTED, min_size=1, max_size=3), st.sampled_from([*DTYPES, "half"]))
+def test_the_quick_reader_takes_exactly_what_the_exact_one_takes(rows: list[Any], dtype: str) -> None:
+    specs = {"x": TensorSpec("x:0", dtype, None)}
+    quick = predict_json._array_of(rows, [len(rows), *predict_json._dense_shape(rows[0])], specs["x"])
+    try:
+        exact = predict_json._rows_one_by_one(rows, specs)["x"]
+    except ServingError:
+        assert quick is None
+        return
+    assert quick is not None
+    assert quick.dtype == exact.dtype
+    np.testing.assert_array_equal(quick, exact)

@@ -3,7 +3,6 @@
 import concurrent.futures
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -32,8 +31,9 @@ def server(models: Path) -> Iterator[EmbeddedServer]:
         yield server
 
 
-def call(server: EmbeddedServer, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+def call(server: EmbeddedServer | int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    port = server if isinstance(server, int) else server.port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request(method, path, body)
     response = connection.getresponse()
     result = response.status, response.read()
@@ -71,6 +71,16 @@ def test_a_connection_is_kept_and_takes_chunked_bodies(server: EmbeddedServer) -
         assert response.getheader("Content-Encoding") is None
         assert connection.sock is not None  # still open
     connection.close()
+
+
+def test_small_replies_are_not_held_back(server: EmbeddedServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    started = time.monotonic()
+    for _ in range(20):
+        connection.request("GET", "/v1/models/half_plus_two")
+        connection.getresponse().read()
+    connection.close()
+    assert time.monotonic() - started < 20 * 0.03  # a delayed acknowledgement alone takes 0.04 s
 
 
 def test_concurrent_requests_get_their_own_answers(server: EmbeddedServer) -> None:
@@ -179,8 +189,12 @@ class Process:
     def end(self) -> int:
         code = self.process.wait(30)
         self.printed += self.messages.read()
-        self.messages.close()
         return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.messages.close()
 
 
 def free_port() -> int:
@@ -204,32 +218,42 @@ def test_the_process_serves_several_models_and_ends_well_on_sigterm(models: Path
         assert ask(url, "many", ["a"], signature_name="text") == [{"upper": "A"}]
         # A request that is under way when the signal comes is answered.
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            long = threads.submit(ask, url, "many", [300_000], signature_name="spin")
+            body = '{"signature_name": "spin", "instances": [200000]}'
+            long = threads.submit(call, port, "POST", "/v1/models/many:predict", body)
             time.sleep(0.3)
+            assert not long.done()
             process.process.send_signal(signal.SIGTERM)
-            assert long.result() == [{"y": 300_000}]
+            status, answer = long.result()
+            assert (status, json.loads(answer)) == (200, {"predictions": [200_000]})
         assert process.end() == 0, process.printed
         assert "Stopping" in process.printed
         assert "Traceback" not in process.printed
     finally:
-        process.process.kill()
+        process.close()
 
 
 def test_the_process_ends_with_1_when_a_model_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
-    process = Process(f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={free_port()}",
-                      "--max_num_load_retries=0")  # fmt: skip
-    assert process.end() == 1
-    assert "The server does not start: Version 1 of model default does not load: Could not find" in process.printed
-    assert "Traceback" not in process.printed
+    process = Process(
+        f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={free_port()}", "--max_num_load_retries=0"
+    )
+    try:
+        assert process.end() == 1
+        assert "The server does not start: Version 1 of model default does not load: Could not" in process.printed
+        assert "Traceback" not in process.printed
+    finally:
+        process.close()
 
 
 def test_the_process_waits_for_a_version_and_can_be_interrupted(tmp_path: Path) -> None:
-    os.mkdir(tmp_path / "m")
+    (tmp_path / "m").mkdir()
     port = free_port()
     process = Process(f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={port}")
-    process.wait_for("no version in .* yet")
-    with pytest.raises(ConnectionError):  # it listens only once it can answer
-        ask(f"127.0.0.1:{port}", "default", ["a"])
-    process.process.send_signal(signal.SIGINT)
-    assert process.end() == 0
+    try:
+        process.wait_for("no version in .* yet")
+        with pytest.raises(ConnectionError):  # it listens only once it can answer
+            ask(f"127.0.0.1:{port}", "default", ["a"])
+        process.process.send_signal(signal.SIGINT)
+        assert process.end() == 0
+    finally:
+        process.close()

@@ -24,9 +24,9 @@ class GRUCell(KernelCell):
         activation: of the candidate.
         recurrent_activation: of the gates.
         use_bias: bool.
+        kernel_initializer, recurrent_initializer, bias_initializer: Keras initializers.
         reset_after: bool, whether the reset gate multiplies after the product with U_h (as cuDNN, PyTorch and Keras
             do) or before it (as the paper).
-        kernel_initializer, recurrent_initializer, bias_initializer: Keras initializers.
     Call arguments:
         inputs: (B, D) float, one step.
         states: list of one (B, U) float.
@@ -43,8 +43,21 @@ class GRUCell(KernelCell):
 
     num_gates = 3
 
-    def __init__(self, units, recurrent_activation="sigmoid", reset_after=True, **kwargs):
-        super().__init__(units, **kwargs)
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        reset_after=True,
+        **kwargs,
+    ):
+        super().__init__(
+            units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer, **kwargs
+        )
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.reset_after = reset_after
 

@@ -25,8 +25,8 @@ class LSTMCell(KernelCell):
         activation: of the candidate and of the cell that is read.
         recurrent_activation: of the gates.
         use_bias: bool.
-        unit_forget_bias: bool, the forget gate's bias starts at one: at first, everything is remembered.
         kernel_initializer, recurrent_initializer, bias_initializer: Keras initializers.
+        unit_forget_bias: bool, the forget gate's bias starts at one: at first, everything is remembered.
     Call arguments:
         inputs: (B, D) float, one step.
         states: list of two (B, U) float: h, then cell.
@@ -43,8 +43,21 @@ class LSTMCell(KernelCell):
 
     num_gates = 4
 
-    def __init__(self, units, recurrent_activation="sigmoid", unit_forget_bias=True, **kwargs):
-        super().__init__(units, **kwargs)
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        unit_forget_bias=True,
+        **kwargs,
+    ):
+        super().__init__(
+            units, activation, use_bias, kernel_initializer, recurrent_initializer, bias_initializer, **kwargs
+        )
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.unit_forget_bias = unit_forget_bias
         self.state_size = [units, units]

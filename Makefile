@@ -1,0 +1,47 @@
+# Each target makes .venv itself and reuses it. PYTHON chooses the interpreter: make demo PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL ?= dates
+SLOW ?= 1
+
+.PHONY: help demo test lint serve bench clean
+
+help:
+	@echo "make demo    train on dates in many languages, look at the alignments, export, serve, ask over REST"
+	@echo "make test    all tests, on TensorFlow, JAX and PyTorch"
+	@echo "make lint    ruff and mypy"
+	@echo "make serve   serve saved_models/$(MODEL) over REST on port 8501"
+	@echo "make bench   the figures of benchmarks/"
+	@echo "make clean   remove .venv and caches; runs and saved models stay"
+
+demo: .venv/.demo
+	$(BIN)/seqattn demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+serve: .venv/.demo
+	$(BIN)/seqattn serve --model_name=$(MODEL) --model_base_path=$(CURDIR)/saved_models/$(MODEL)
+
+bench: .venv/.test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+# What a run needs; the tests bring the other backends and the references beside it.
+.venv/.demo: pyproject.toml .venv/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+.venv/.test: pyproject.toml .venv/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@

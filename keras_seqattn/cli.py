@@ -1,0 +1,250 @@
+"""The command `seqattn`: train, evaluate, export, serve, ask."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+USAGE = """\
+seqattn COMMAND [options]
+
+  recipes                    what can be trained
+  train RECIPE [options]     train a recipe; its run is kept in runs/RECIPE
+  evaluate RUN [options]     figures of a finished run on its test part
+  export RUN [options]       write saved_models/NAME/VERSION, strings in and strings out
+  serve [options]            answer over REST, with tensorflow_model_server's own flags
+  ask MODEL TEXT [options]   ask a server that runs
+  demo                       all of it once: train on dates, look, export, serve, ask
+
+seqattn COMMAND --help shows every setting with its default."""
+
+
+class UsageError(Exception):
+    """The command line is not understood: its text goes to standard error, and the exit status is 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0, 1 when the work failed, 2 when the call was wrong."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(USAGE)
+            return 0 if arguments else 2
+        name, *rest = arguments
+        if name not in COMMANDS:
+            raise UsageError(f"Unknown command: {name}. The commands are {', '.join(COMMANDS)}.")
+        return COMMANDS[name](rest) or 0
+    except UsageError as error:
+        print(f"seqattn: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, ImportError, OSError) as error:
+        print(f"seqattn: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("seqattn: interrupted", file=sys.stderr)
+        return 130
+
+
+def settings(kind: Any, arguments: Sequence[str], prog: str) -> Any:
+    """An instance of the dataclass `kind` from a command line; `--help` lists every field with its default."""
+    import tyro
+
+    names = [field.name for field in fields(kind)]
+    options = sorted("--" + name.replace("_", "-") for name in names)
+    given = [argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")]
+    known = {*options, *("--no-" + option[2:] for option in options), "--help"}
+    unknown = [option for option in given if option not in known]
+    if unknown:
+        raise UsageError(f"{prog}: unknown setting {', '.join(unknown)}. The settings are {', '.join(options)}.")
+    return tyro.cli(kind, args=list(arguments), prog=prog)
+
+
+def recipes(arguments: Sequence[str]) -> None:
+    """What can be trained, a line each."""
+    if arguments and arguments != ["--help"]:
+        raise UsageError(f"`recipes` takes nothing. Received: {' '.join(arguments)}.")
+    from keras_seqattn.training.recipes import NAMES, load_recipe
+
+    for name in NAMES:
+        print(f"{name:12} {load_recipe(name).Config.__doc__}")
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Trains a recipe and prints its figures."""
+    recipe, options = first_word(arguments, "train RECIPE")
+    from rich.console import Console
+
+    from keras_seqattn.training.recipes import NAMES, load_recipe
+
+    if recipe is None or recipe not in NAMES:
+        if recipe is None and "--help" in options:
+            print(f"seqattn train RECIPE [options]\n\nThe recipes are {', '.join(NAMES)}; `--help` after one shows its settings.")
+            return
+        raise UsageError(f"Unknown recipe: {recipe}. The recipes are {', '.join(NAMES)}.")
+    module = load_recipe(recipe)
+    config = settings(module.Config, options, f"seqattn train {recipe}")
+    print_figures(module.run(config, Console()))
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are searched for."""
+
+    beam_width: int = 0
+    """beams; 1 is greedy; 0 takes the run's own setting"""
+    length_penalty: float = -1.0
+    """exponent by which a beam's longer answers are favoured; below 0 takes the run's own setting"""
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Figures of a finished run on its test part."""
+    folder, options = first_word(arguments, "evaluate RUN")
+    given = settings(Decoding, options, "seqattn evaluate RUN")
+    if folder is None:
+        raise UsageError("`evaluate` takes the folder of a finished run, such as runs/dates.")
+    from keras_seqattn.training.evaluate import evaluate as measure
+
+    run, module, config, answering = open_run(folder, given)
+    splits, scores = module.test_part(config)
+    print_figures(measure(answering, splits.test, scores))
+
+
+@dataclass(frozen=True)
+class ExportSettings(Decoding):
+    """Where to, and how answers are searched for."""
+
+    name: str = ""
+    """name of the model; empty: the recipe's"""
+    to: str = "saved_models"
+    """folder of all models"""
+    xla: bool = False
+    """compile the answer by XLA inside the export"""
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Writes the next version of a run's model."""
+    folder, options = first_word(arguments, "export RUN")
+    given = settings(ExportSettings, options, "seqattn export RUN")
+    if folder is None:
+        raise UsageError("`export` takes the folder of a finished run, such as runs/dates.")
+    from pathlib import Path
+
+    from keras_seqattn.serving.export import export_text_to_text
+
+    run, module, config, answering = open_run(folder, given)
+    stored = run.read_json("config.json")
+    metrics = run.read_json("metrics.json") if (run.path / "metrics.json").is_file() else {}
+    name = given.name or stored["recipe"]
+    card = {"recipe": stored["recipe"], "data_fingerprint": stored["data_fingerprint"], "metrics": metrics}
+    texts = run.read_json("samples.json")["texts"]
+    print(export_text_to_text(answering, Path(given.to) / name, card, texts, given.xla))
+
+
+def open_run(folder: str, given: Decoding) -> Any:
+    """A finished run: its folder, recipe and settings, and its model as it answers texts."""
+    from keras_seqattn.training import text_to_text
+    from keras_seqattn.training.recipes import load_recipe
+    from keras_seqattn.training.run_folder import RunFolder
+
+    run = RunFolder.open(folder)
+    stored = run.read_json("config.json")
+    module = load_recipe(stored["recipe"])
+    names = {field.name for field in fields(module.Config)}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items() if name in names}
+    config = module.Config(**values)
+    beam_width = given.beam_width or config.beam_width
+    length_penalty = config.length_penalty if given.length_penalty < 0 else given.length_penalty
+    return run, module, config, text_to_text.load(run, text_to_text.decoder(beam_width, length_penalty))
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Answers over REST until it is stopped."""
+    from keras_seqattn.serving import parse_flags
+    from keras_seqattn.serving import serve as run_server
+
+    return run_server(parse_flags(arguments, prog="seqattn serve"))
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """Which server, and what of it."""
+
+    url: str = "http://localhost:8501"
+    """where the server listens for REST"""
+    signature_name: str = "serving_default"
+    """`serving_attention` also tells what the answer was read from"""
+    timeout_seconds: float = 30.0
+    """longest wait for the answer"""
+
+
+def ask(arguments: Sequence[str]) -> None:
+    """Asks a server, and prints each answer; with its alignment when the signature gives one."""
+    model, rest = first_word(arguments, "ask MODEL TEXT")
+    texts = []
+    while rest and not rest[0].startswith("--"):
+        texts.append(rest.pop(0))
+    given = settings(AskSettings, rest, "seqattn ask MODEL TEXT")
+    if model is None or not texts:
+        raise UsageError("`ask` takes the name of a model and a text, such as: seqattn ask dates '5 de marzo de 2021'")
+    from keras_seqattn.serving import ServingError
+    from keras_seqattn.serving import ask as ask_server
+
+    try:
+        found = ask_server(
+            given.url, model, texts, signature_name=given.signature_name, timeout_seconds=given.timeout_seconds
+        )
+    except ServingError as error:
+        raise ValueError(f"the server answered: {error}") from error
+    for text, answer in zip(texts, found, strict=True):
+        print(answer.get("answer", answer))
+        for field, what in (("source_truncated", "the text was cut"), ("answer_truncated", "the answer was cut")):
+            if answer.get(field):
+                print(f"  ({what} to the model's greatest length)", file=sys.stderr)
+        if "attention" in answer:
+            from keras_seqattn.inspection import alignment_text
+
+            print(alignment_text(answer["source_tokens"], answer["answer_tokens"], answer["attention"]))
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """The whole path once, on dates in many languages."""
+    if arguments:
+        print("seqattn demo\n\nTrains the recipe dates, shows alignments, exports, serves and asks. It has no settings.")
+        if list(arguments) != ["--help"]:
+            raise UsageError(f"`demo` takes nothing. Received: {' '.join(arguments)}.")
+        return
+    from keras_seqattn.demo import run
+
+    run()
+
+
+def first_word(arguments: Sequence[str], usage: str) -> tuple[str | None, list[str]]:
+    """The word after the command, and the options that follow; None where an option or nothing stands there."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    if not arguments:
+        raise UsageError(f"Usage: seqattn {usage} [options]")
+    return None, list(arguments)
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """Figures, a line each."""
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:{width}}  {value}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "recipes": recipes,
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "serve": serve,
+    "ask": ask,
+    "demo": demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

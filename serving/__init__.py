@@ -1,0 +1,54 @@
+"""Serves SavedModels as TensorFlow Serving does, and asks such servers.
+
+Importing this package imports none of TensorFlow, grpc and Starlette; the names below do when they are used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_seqattn.serving.client import ask
+    from keras_seqattn.serving.errors import Code, ServingError
+    from keras_seqattn.serving.flags import ServerFlags, parse_flags
+    from keras_seqattn.serving.model_config import ModelConfig, VersionPolicy
+    from keras_seqattn.serving.repository import ModelRepository
+    from keras_seqattn.serving.rest import RestApplication
+    from keras_seqattn.serving.server import EmbeddedServer, serve
+
+__all__ = [
+    "Code",
+    "EmbeddedServer",
+    "ModelConfig",
+    "ModelRepository",
+    "RestApplication",
+    "ServerFlags",
+    "ServingError",
+    "VersionPolicy",
+    "ask",
+    "parse_flags",
+    "serve",
+]
+
+_ROOMS = {
+    "Code": "errors",
+    "EmbeddedServer": "server",
+    "ModelConfig": "model_config",
+    "ModelRepository": "repository",
+    "RestApplication": "rest",
+    "ServerFlags": "flags",
+    "ServingError": "errors",
+    "VersionPolicy": "model_config",
+    "ask": "client",
+    "parse_flags": "flags",
+    "serve": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,192 @@
+"""From a trained model to a folder that TensorFlow Serving answers from.
+
+saved_models/NAME/VERSION/
+    saved_model.pb, variables/, ...             signatures `serving_default` and `serving_attention`, strings in and out
+    assets.extra/tf_serving_warmup_requests     requests that a server runs before the version takes traffic
+    model_card.json                             where the model comes from and what it scored
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from keras_seqattn.serving.optional import packages_of_extra
+from keras_seqattn.text import TextToText
+
+__all__ = ["export_text_to_text", "next_version"]
+
+ANSWER = ("answer", "score", "source_truncated", "answer_truncated")
+ATTENTION = (*ANSWER, "source_tokens", "answer_tokens", "attention")
+SIGNATURES = {"serving_default": ANSWER, "serving_attention": ATTENTION}
+WRITING = ".writing-"  # servers look at names that are numbers, and at no others
+
+
+def export_text_to_text(
+    answering: TextToText,
+    folder: str | os.PathLike[str],
+    card: Mapping[str, Any],
+    warmup_texts: Sequence[str],
+    use_xla: bool = False,
+) -> Path:
+    """Writes the next version of a model that takes strings and gives strings.
+
+    The version appears at once and whole: it is written beside its place and then renamed.
+
+    Args:
+        answering: the model between its tokenizers, with its decoder.
+        folder: `saved_models/NAME`; the version becomes its next free number.
+        card: what model_card.json says beside what is known here; plain JSON.
+        warmup_texts: texts that a server answers before the version takes traffic; at least one.
+        use_xla: compile the answer by XLA, which wants static shapes: every new length of a batch compiles anew.
+    Returns: the version's folder.
+    Raises: ValueError without a warm-up text; ImportError without the serving extra.
+    """
+    if not warmup_texts:
+        raise ValueError(
+            "`warmup_texts` must hold at least one text: without it the first client waits. Received none."
+        )
+    folder = Path(folder)
+    with whole_version(folder) as beside:
+        write_saved_model(answering, beside, use_xla)
+        write_warmup(beside, folder.name, warmup_texts)
+        write_card(answering, beside, folder.name, card)
+    return beside.version
+
+
+class Beside(os.PathLike[str]):
+    """A folder that is being written; `version` is where it ends up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@contextlib.contextmanager
+def whole_version(folder: Path) -> Iterator[Beside]:
+    """A folder to write into, which becomes the next version when the block ends, and is gone when it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    beside = Beside(Path(tempfile.mkdtemp(prefix=f"{WRITING}{os.getpid()}-", dir=folder)))
+    try:
+        yield beside
+        os.chmod(beside.path, 0o755)  # mkdtemp's are closed to the server's user
+        flush(beside.path)
+        while True:  # another export may take the number first
+            beside.version = folder / str(next_version(folder))
+            try:
+                os.rename(beside.path, beside.version)
+                break
+            except OSError:
+                if not beside.version.exists():
+                    raise
+    except BaseException:
+        shutil.rmtree(beside.path, ignore_errors=True)
+        raise
+
+
+def next_version(folder: Path) -> int:
+    """The number after the highest version in `folder`; 1 in an empty one."""
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return max((int(name) for name in names if name.isdecimal()), default=0) + 1
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what exports left behind that were killed, so that no process of theirs runs any more."""
+    for path in folder.glob(f"{WRITING}*"):
+        process = path.name.removeprefix(WRITING).split("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
+
+
+def flush(folder: Path) -> None:
+    """Has the system write every file of `folder` to its disk, so that the renamed folder is whole after a crash too."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def write_saved_model(answering: TextToText, path: os.PathLike[str], use_xla: bool) -> None:
+    """The SavedModel itself: one signature a row of `SIGNATURES`, each with a batch of any size, lengths of any kind."""
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(answering.model)
+    for tokenizer in (answering.source_tokenizer, answering.target_tokenizer):
+        for resource in tokenizer.trackables:
+            archive.track(resource)
+
+    def endpoint(names: Sequence[str]) -> Any:
+        def answer(text: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = answering.answer(text)
+            return {name: found[name] for name in names}
+
+        return tf.function(answer, jit_compile=True) if use_xla else answer
+
+    for name, outputs in SIGNATURES.items():
+        text = tf.TensorSpec((None,), tf.string, name="text")
+        archive.add_endpoint(name, endpoint(outputs), input_signature=[text])
+    archive.write_out(os.fspath(path), verbose=False)
+
+
+def write_warmup(path: os.PathLike[str], model_name: str, texts: Sequence[str]) -> None:
+    """Requests for every signature, as a server replays them: a TFRecord of PredictionLog."""
+    import tensorflow as tf
+
+    with packages_of_extra("serving"):
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    extra = Path(path) / "assets.extra"
+    extra.mkdir()
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for signature in SIGNATURES:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            request.inputs["text"].CopyFrom(tf.make_tensor_proto(list(texts), tf.string))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request),
+            )
+            writer.write(log.SerializeToString())
+
+
+def write_card(answering: TextToText, path: os.PathLike[str], model_name: str, card: Mapping[str, Any]) -> None:
+    """model_card.json: what the model is, takes and gives, where it comes from, and what it scored."""
+    import keras
+    import tensorflow as tf
+
+    content = {
+        "name": model_name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "task": "text to text",
+        "model": type(answering.model).__name__,
+        "weights": answering.model.count_params(),
+        "decoder": {"name": type(answering.decoder).__name__, **vars(answering.decoder)}
+        if answering.decoder
+        else "Greedy",
+        "max_source_tokens": answering.max_source_length,
+        "max_answer_tokens": answering.max_target_length,
+        "source_tokenizer": type(answering.source_tokenizer).__name__,
+        "answer_tokenizer": type(answering.target_tokenizer).__name__,
+        "signatures": {name: {"inputs": ["text"], "outputs": list(outputs)} for name, outputs in SIGNATURES.items()},
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+        **card,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    (Path(path) / "model_card.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,213 @@
+"""One loaded version of a model, and how to run it.
+
+A SavedModel is run as TensorFlow Serving runs it: in a session of its own, feeding and fetching the tensors that the
+signature names. So TensorFlow 1 and 2 models load alike, shapes are checked by ops alone, errors keep the text of the
+op, a run can time out, and a call costs some 20 microseconds over the graph itself.
+"""
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
+from keras_seqattn.serving.signature import Signature, signature_from_proto
+
+__all__ = ["SavedModelServable", "Servable", "load_saved_model"]
+
+Array = npt.NDArray[Any]
+
+_INIT_OP = "__saved_model_init_op"
+
+
+class Servable(Protocol):
+    """What runs signatures. The repository hands it out; transports call it; batching wraps it in another one."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The signatures that can be run."""
+
+    @property
+    def signature_defs(self) -> Mapping[str, Any]:
+        """`tensorflow.SignatureDef` protos by name, all that the model has, for metadata."""
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, Array], timeout_seconds: float | None = None
+    ) -> dict[str, Array]:
+        """Runs a signature; safe to call from many threads at once."""
+
+    def close(self) -> None:
+        """Frees the model. No run may be under way."""
+
+
+class SavedModelServable:
+    """A SavedModel in a session; made by `load_saved_model`."""
+
+    def __init__(self, session: Any, signature_defs: Mapping[str, Any]) -> None:
+        self.signature_defs = dict(signature_defs)
+        self.signatures: dict[str, Signature] = {
+            name: signature_from_proto(proto) for name, proto in signature_defs.items() if name != _INIT_OP
+        }
+        self._session = session
+        self._callables: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, Array], timeout_seconds: float | None = None
+    ) -> dict[str, Array]:
+        """Runs a signature.
+
+        Args:
+            signature_name: one of `signatures`.
+            inputs: an array for each input, strings as object arrays of bytes.
+            timeout_seconds: after which the run is cancelled; None waits for ever.
+        Returns: an array for each output, in alphabetical order of names.
+        Raises: ServingError with the code and text of the op that failed, DEADLINE_EXCEEDED after the timeout,
+            INVALID_ARGUMENT when names or dtypes of the inputs do not match.
+        """
+        signature = self.signatures[signature_name]
+        if inputs.keys() != signature.inputs.keys():
+            raise _input_mismatch(inputs, signature)
+        for index, (name, spec) in enumerate(signature.inputs.items()):
+            provided = _dtype_name(inputs[name].dtype)
+            if provided != spec.dtype:
+                raise ServingError(
+                    Code.INVALID_ARGUMENT, f"Expects arg[{index}] to be {spec.dtype} but {provided} is provided"
+                )
+        call = self._callable(signature_name, signature, timeout_seconds)
+        try:
+            results = call(*(inputs[name] for name in signature.inputs))
+        except Exception as error:
+            raise as_serving_error(error) from error
+        return {
+            name: _as_array(result, spec.dtype)
+            for (name, spec), result in zip(signature.outputs.items(), results, strict=True)
+        }
+
+    def close(self) -> None:
+        """Frees the session and all its variables and tables."""
+        self._callables.clear()
+        self._session.close()
+
+    def _callable(self, name: str, signature: Signature, timeout_seconds: float | None) -> Any:
+        timeout_ms = 0 if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
+        with self._lock:
+            call = self._callables.get((name, timeout_ms))
+            if call is None:
+                from tensorflow.core.protobuf import config_pb2
+
+                options = config_pb2.CallableOptions()
+                options.feed.extend(spec.tensor_name for spec in signature.inputs.values())
+                options.fetch.extend(spec.tensor_name for spec in signature.outputs.values())
+                options.run_options.timeout_in_ms = timeout_ms
+                # Underscored for fifteen releases: session.run compares shapes with the signature first, and words
+                # errors with Python stacks; neither is what TensorFlow Serving does.
+                call = self._session._make_callable_from_options(options)
+                if len(self._callables) >= 64:  # each client's own deadline asks for another
+                    self._callables.clear()
+                self._callables[name, timeout_ms] = call
+            return call
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    """A NumPy dtype as TensorFlow's messages write it."""
+    if dtype.kind in "OSU":
+        return "string"
+    return {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
+
+
+def _as_array(result: Any, dtype: str) -> Array:
+    """A session gives scalars as plain values; a string must not become a fixed-width NumPy string."""
+    if dtype != "string":
+        return np.asarray(result)
+    if isinstance(result, bytes):
+        array = np.empty((), dtype=object)
+        array[()] = result
+        return array
+    return np.asarray(result, dtype=object)
+
+
+def _input_mismatch(inputs: Mapping[str, Array], signature: Signature) -> ServingError:
+    sent, wanted = sorted(inputs), sorted(signature.inputs)
+    return ServingError(
+        Code.INVALID_ARGUMENT,
+        f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{','.join(sent)}}}) != "
+        f"len({{{','.join(wanted)}}}). Sent extra: {{{','.join(sorted(set(sent) - set(wanted)))}}}. "
+        f"Missing but required: {{{','.join(sorted(set(wanted) - set(sent)))}}}.",
+    )
+
+
+def load_saved_model(path: str | os.PathLike[str], tags: Sequence[str] = ("serve",)) -> SavedModelServable:
+    """Loads one version folder.
+
+    Args:
+        path: the folder with `saved_model.pb`.
+        tags: of the graph to take.
+    Raises: ServingError; NOT_FOUND when the file, the tags or an op is missing, else what TensorFlow says.
+    """
+    import tensorflow as tf
+
+    text_problem = _register_text_ops()
+    path = os.fspath(path)
+    if not any(tf.io.gfile.exists(f"{path}/saved_model{suffix}") for suffix in (".pb", ".pbtxt")):
+        raise ServingError(
+            Code.NOT_FOUND, f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
+        )
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph)
+    try:
+        with graph.as_default(), _without_deprecation_log():
+            meta_graph = tf.compat.v1.saved_model.loader.load(session, list(tags), path)
+        return SavedModelServable(session, dict(meta_graph.signature_def))
+    except Exception as error:
+        session.close()
+        raise _load_error(error, path, tags, text_problem) from error
+
+
+def _register_text_ops() -> str:
+    """Makes tensorflow-text's ops known; returns why that is not possible, or an empty text."""
+    try:
+        import tensorflow_text  # noqa: F401
+    except ImportError as error:
+        return f"tensorflow_text is not installed: {error}"
+    except Exception as error:  # built for another TensorFlow: its library does not load
+        return f"tensorflow_text does not load: {error}"
+    return ""
+
+
+@contextmanager
+def _without_deprecation_log() -> Iterator[None]:
+    """The loader of TensorFlow 1 models logs at each call that there is a newer one; that one checks shapes."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "deprecat" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
+
+
+def _load_error(error: Exception, path: str, tags: Sequence[str], text_problem: str) -> ServingError:
+    text = str(getattr(error, "message", error))
+    missing_op = re.search(r"[Oo]p type not registered '([^']+)'", text) or re.search(r"No op named (\S+)", text)
+    if missing_op:
+        hint = text_problem or "Ops of other packages must be imported before the server loads the model."
+        return ServingError(
+            Code.NOT_FOUND,
+            f"Op type not registered '{missing_op.group(1)}', which the model in {path} uses: no package that is "
+            f"installed here defines it. {hint}",
+        )
+    if isinstance(error, RuntimeError) and "tags" in text:
+        return ServingError(
+            Code.NOT_FOUND, f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }} in {path}."
+        )
+    return as_serving_error(error)
