@@ -23,6 +23,8 @@ test: .venv/.test
 lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p .venv/layout/keras_seqattn
+	ln -sfn $(CURDIR)/keras_seqattn/* $(CURDIR)/training $(CURDIR)/serving .venv/layout/keras_seqattn/
 	$(BIN)/mypy
 
 serve: .venv/.demo

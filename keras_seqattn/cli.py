@@ -80,7 +80,8 @@ def train(arguments: Sequence[str]) -> None:
 
     if recipe is None or recipe not in NAMES:
         if recipe is None and "--help" in options:
-            print(f"seqattn train RECIPE [options]\n\nThe recipes are {', '.join(NAMES)}; `--help` after one shows its settings.")
+            print(f"seqattn train RECIPE [options]\n\nThe recipes are {', '.join(NAMES)}.")
+            print("`--help` after one shows its settings.")
             return
         raise UsageError(f"Unknown recipe: {recipe}. The recipes are {', '.join(NAMES)}.")
     module = load_recipe(recipe)
@@ -98,17 +99,39 @@ class Decoding:
     """exponent by which a beam's longer answers are favoured; below 0 takes the run's own setting"""
 
 
+@dataclass(frozen=True)
+class EvaluateSettings(Decoding):
+    """How answers are searched for, and a server to compare with."""
+
+    url: str = ""
+    """a server that answers with an export of this run: its answers are compared with those of this process"""
+    model: str = ""
+    """name of the model on that server; empty: the recipe's"""
+    num_served: int = 200
+    """texts of the test part to compare by"""
+
+
 def evaluate(arguments: Sequence[str]) -> None:
-    """Figures of a finished run on its test part."""
+    """Figures of a finished run on its test part; or, with `--url`, how many answers a server gives alike."""
     folder, options = first_word(arguments, "evaluate RUN")
-    given = settings(Decoding, options, "seqattn evaluate RUN")
+    given = settings(EvaluateSettings, options, "seqattn evaluate RUN")
     if folder is None:
         raise UsageError("`evaluate` takes the folder of a finished run, such as runs/dates.")
+    from keras_seqattn.training.evaluate import answers
     from keras_seqattn.training.evaluate import evaluate as measure
 
-    run, module, config, answering = open_run(folder, given)
-    splits, scores = module.test_part(config)
-    print_figures(measure(answering, splits.test, scores))
+    run, recipe, config = open_run(folder)
+    splits, scores = recipe.test_part(config)
+    if not given.url:
+        print_figures(measure(answering(run, config, given), splits.test, scores))
+        return
+    from keras_seqattn.serving import ask as ask_server
+
+    texts = [source for source, _ in splits.test[: given.num_served]]
+    here = answers(answering(run, config, given), texts)
+    there = [found["answer"] for found in ask_server(given.url, given.model or config.recipe, texts)]
+    equal = sum(a == b for a, b in zip(here, there, strict=True))
+    print_figures({"texts": len(texts), "served_as_here": equal})
 
 
 @dataclass(frozen=True)
@@ -133,30 +156,35 @@ def export(arguments: Sequence[str]) -> None:
 
     from keras_seqattn.serving.export import export_text_to_text
 
-    run, module, config, answering = open_run(folder, given)
+    run, _, config = open_run(folder)
     stored = run.read_json("config.json")
     metrics = run.read_json("metrics.json") if (run.path / "metrics.json").is_file() else {}
     name = given.name or stored["recipe"]
     card = {"recipe": stored["recipe"], "data_fingerprint": stored["data_fingerprint"], "metrics": metrics}
     texts = run.read_json("samples.json")["texts"]
-    print(export_text_to_text(answering, Path(given.to) / name, card, texts, given.xla))
+    print(export_text_to_text(answering(run, config, given), Path(given.to) / name, card, texts, given.xla))
 
 
-def open_run(folder: str, given: Decoding) -> Any:
-    """A finished run: its folder, recipe and settings, and its model as it answers texts."""
-    from keras_seqattn.training import text_to_text
+def open_run(folder: str) -> Any:
+    """A finished run: its folder, its recipe, and its settings."""
     from keras_seqattn.training.recipes import load_recipe
     from keras_seqattn.training.run_folder import RunFolder
 
     run = RunFolder.open(folder)
     stored = run.read_json("config.json")
-    module = load_recipe(stored["recipe"])
-    names = {field.name for field in fields(module.Config)}
+    recipe = load_recipe(stored["recipe"])
+    names = {field.name for field in fields(recipe.Config)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items() if name in names}
-    config = module.Config(**values)
+    return run, recipe, recipe.Config(**values)
+
+
+def answering(run: Any, config: Any, given: Decoding) -> Any:
+    """The model of a run as it answers texts; it searches as `given`, else as the run's settings say."""
+    from keras_seqattn.training import text_to_text
+
     beam_width = given.beam_width or config.beam_width
     length_penalty = config.length_penalty if given.length_penalty < 0 else given.length_penalty
-    return run, module, config, text_to_text.load(run, text_to_text.decoder(beam_width, length_penalty))
+    return text_to_text.load(run, text_to_text.decoder(beam_width, length_penalty))
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -197,7 +225,7 @@ def ask(arguments: Sequence[str]) -> None:
         )
     except ServingError as error:
         raise ValueError(f"the server answered: {error}") from error
-    for text, answer in zip(texts, found, strict=True):
+    for answer in found:
         print(answer.get("answer", answer))
         for field, what in (("source_truncated", "the text was cut"), ("answer_truncated", "the answer was cut")):
             if answer.get(field):
@@ -211,7 +239,9 @@ def ask(arguments: Sequence[str]) -> None:
 def demo(arguments: Sequence[str]) -> None:
     """The whole path once, on dates in many languages."""
     if arguments:
-        print("seqattn demo\n\nTrains the recipe dates, shows alignments, exports, serves and asks. It has no settings.")
+        print(
+            "seqattn demo\n\nTrains the recipe dates, shows alignments, exports, serves and asks. It has no settings."
+        )
         if list(arguments) != ["--help"]:
             raise UsageError(f"`demo` takes nothing. Received: {' '.join(arguments)}.")
         return

@@ -114,7 +114,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def flush(folder: Path) -> None:
-    """Has the system write every file of `folder` to its disk, so that the renamed folder is whole after a crash too."""
+    """Has every file of `folder` written to its disk, so that the renamed folder is whole after a crash too."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -122,7 +122,7 @@ def flush(folder: Path) -> None:
 
 
 def write_saved_model(answering: TextToText, path: os.PathLike[str], use_xla: bool) -> None:
-    """The SavedModel itself: one signature a row of `SIGNATURES`, each with a batch of any size, lengths of any kind."""
+    """The SavedModel itself: a signature for each of `SIGNATURES`, for batches of any size and texts of any length."""
     import keras
     import tensorflow as tf
 

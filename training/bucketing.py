@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def batches(
     """
     import tensorflow as tf
 
-    def generate():
+    def generate() -> Iterator[Any]:
         for epoch in range(first_epoch, epochs):
             rng = None if seed is None else np.random.default_rng((seed, epoch))
             for index, rows in batch_plan(data, rng):

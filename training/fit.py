@@ -35,7 +35,8 @@ class FitSettings:
     label_smoothing: float = 0.0
     """share of each target that is spread over the vocabulary"""
     xla: Literal["auto", "on", "off"] = "auto"
-    """whether the training step is compiled by XLA; auto: on a GPU or TPU, and on a CPU where this recipe measured faster"""
+    """whether the training step is compiled by XLA; auto: on a GPU or TPU, and on a CPU where this recipe measured
+    faster"""
     seed: int = 0
     """of weights, dropout, and the order of the data"""
 
@@ -88,7 +89,9 @@ def fit(
     """
     compile_model(model, settings, steps=train.steps * settings.epochs)
     first_epoch = 0
-    for path, first_epoch in saved(run)[-1:]:
+    checkpoints = saved(run)
+    if checkpoints:
+        path, first_epoch = checkpoints[-1]
         take_over(model, path)
     began = time.monotonic()
     logs: dict[str, float] = {}

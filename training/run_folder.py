@@ -46,7 +46,7 @@ class RunFolder:
     def start(cls, path: str | os.PathLike[str], config: Mapping[str, Any], resume: bool = False) -> RunFolder:
         """A new folder, or one to go on with.
 
-        Raises: RunError when the folder exists and `resume` was not asked for, or when it holds a run of other settings.
+        Raises: RunError when the folder exists and `resume` was not asked for, or it holds a run of other settings.
         """
         run = cls(path)
         if run.path.exists() and any(run.path.iterdir()):

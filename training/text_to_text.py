@@ -66,7 +66,10 @@ class TextToTextConfig(FitSettings):
     def recorded(self) -> dict[str, Any]:
         """What config.json holds: the recipe and every setting that shapes its result."""
         settings = dataclasses.asdict(self)
-        return {"recipe": self.recipe, **{name: settings[name] for name in settings if name not in ("run_dir", "resume")}}
+        return {
+            "recipe": self.recipe,
+            **{name: settings[name] for name in settings if name not in ("run_dir", "resume")},
+        }
 
 
 def train(
@@ -117,7 +120,9 @@ def train(
         input_feeding=config.input_feeding,
         dropout=config.dropout,
     )
-    console.print(f"model: {model.count_params():,} weights; XLA {'on' if config.use_xla() else 'off'}", highlight=False)
+    console.print(
+        f"model: {model.count_params():,} weights; XLA {'on' if config.use_xla() else 'off'}", highlight=False
+    )
     lengths = {
         "max_source_length": config.bucket_boundaries[-1],
         "max_target_length": max(bucket.target_length for bucket in parts["train"].buckets),

@@ -2,7 +2,7 @@
 
 from keras import ops, tree
 
-from keras_seqattn.decoding.buffers import check_max_length, start_buffer, write
+from keras_seqattn.decoding.buffers import check_max_length, is_count, start_buffer, write
 from keras_seqattn.decoding.decoded import Decoded
 
 IMPOSSIBLE = -1e30  # a log-probability; finite, so that no product or difference with it is NaN
@@ -41,12 +41,12 @@ class Beam:
     """
 
     def __init__(self, width=4, length_penalty=0.0, num_return=None):
-        if not isinstance(width, int) or width < 1:
+        if not is_count(width):
             raise ValueError(f"`width` is a number of beams and must be an integer of at least 1. Received: {width=}.")
-        if length_penalty < 0:
+        if not length_penalty >= 0:  # NaN is not
             raise ValueError(f"`length_penalty` must be at least 0. Received: {length_penalty=}.")
-        if num_return is not None and not 1 <= num_return <= width:
-            raise ValueError(f"`num_return` must be from 1 to `width`. Received: {num_return=}, {width=}.")
+        if num_return is not None and not (is_count(num_return) and num_return <= width):
+            raise ValueError(f"`num_return` must be an integer from 1 to `width`. Received: {num_return=}, {width=}.")
         self.width = width
         self.length_penalty = length_penalty
         self.num_return = num_return

@@ -27,9 +27,14 @@ def start_buffer(first, length, axis):
     return write(ops.zeros(shape, dtype=first.dtype), 0, first, axis)
 
 
+def is_count(number):
+    """Whether `number` is an integer of at least 1; True is not one."""
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+
 def check_max_length(max_length):
-    """Raises ValueError unless `max_length` is a whole number of at least 1."""
-    if not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1:
+    """Raises ValueError unless `max_length` is an integer of at least 1."""
+    if not is_count(max_length):
         raise ValueError(
             "`max_length` is the number of steps that the answer may take, end token included: an integer of at "
             f"least 1. Received: {max_length=}."

@@ -70,9 +70,7 @@ def alignment_figure(source_tokens, answer_tokens, attention, title=None):
 
 def display_width(text):
     """Columns that `text` takes in a terminal: two for wide East Asian characters, none for combining ones."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _without_padding(tokens):

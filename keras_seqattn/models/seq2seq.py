@@ -38,9 +38,7 @@ class SourceEncoder(keras.layers.Layer):
     Returns: memory (B, S, V); mask (B, S) bool, True where a step may be read; list of states (B, U).
     """
 
-    def __init__(
-        self, vocabulary_size, embedding_dim, units, num_layers, cell, memory_dim=None, dropout=0.0, **kwargs
-    ):
+    def __init__(self, vocabulary_size, embedding_dim, units, num_layers, cell, memory_dim=None, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.embedding_dim = embedding_dim
@@ -51,7 +49,9 @@ class SourceEncoder(keras.layers.Layer):
         self.dropout = dropout
         policy = {"dtype": self.dtype_policy}
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding", **policy)
-        self.dropouts = [keras.layers.Dropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
+        self.dropouts = [
+            keras.layers.Dropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)
+        ]
         self.layers = [
             Bidirectional(
                 Recurrent(CELLS[cell](units, **policy), return_sequences=True, return_state=True, **policy),

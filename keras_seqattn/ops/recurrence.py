@@ -51,9 +51,7 @@ def _scan_tensorflow(step, states, inputs, length):
     with tf.__internal__.FuncGraph("one_step").as_default():
         _, spec = step(states, tree.map_structure(lambda x: x[0], inputs))
         spec = tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), spec)
-    outputs = tree.map_structure(
-        lambda s: tf.TensorArray(s.dtype, size=length, element_shape=s.shape), spec
-    )
+    outputs = tree.map_structure(lambda s: tf.TensorArray(s.dtype, size=length, element_shape=s.shape), spec)
 
     def body(t, states, collected):
         states, outputs = step(states, read(t))

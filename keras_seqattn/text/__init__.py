@@ -3,8 +3,8 @@
 from .character_tokenizer import CharacterTokenizer
 from .loading import load_tokenizer
 from .sentencepiece_tokenizer import SentencePieceTokenizer
-from .tokenizer import Tokenizer
 from .text_to_text import TextToText
+from .tokenizer import Tokenizer
 from .word_tokenizer import WordTokenizer
 
 __all__ = ["CharacterTokenizer", "SentencePieceTokenizer", "TextToText", "Tokenizer", "WordTokenizer", "load_tokenizer"]

@@ -25,9 +25,7 @@ class TextToText:
     Raises: ValueError when a length is below 1.
     """
 
-    def __init__(
-        self, model, source_tokenizer, target_tokenizer, max_source_length, max_target_length, decoder=None
-    ):
+    def __init__(self, model, source_tokenizer, target_tokenizer, max_source_length, max_target_length, decoder=None):
         lengths = {"max_source_length": max_source_length, "max_target_length": max_target_length}
         for name, length in lengths.items():
             if length < 1:
@@ -45,7 +43,8 @@ class TextToText:
 
         if self._compiled is None:
             # One trace for all batch sizes and lengths.
-            self._compiled = tf.function(self.answer, input_signature=[tf.TensorSpec((None,), tf.string)])
+            signature = [tf.TensorSpec((None,), tf.string)]
+            self._compiled = tf.function(self.answer, input_signature=signature, autograph=False)
         return self._compiled(tf.convert_to_tensor(texts, tf.string))
 
     def answer(self, texts):

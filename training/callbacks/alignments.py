@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from keras_seqattn.inspection import alignment_figure
 from keras_seqattn.text import TextToText
+from keras_seqattn.training.callbacks.summaries import SummaryCallback
 
 
-class Alignments(keras.callbacks.Callback):
+class Alignments(SummaryCallback):
     """Draws the alignments of a few texts after each epoch, the tokens on the axes (TensorBoard's tab Images).
 
     Args:
@@ -23,27 +22,18 @@ class Alignments(keras.callbacks.Callback):
     """
 
     def __init__(self, answering: TextToText, texts: Sequence[str], log_dir: Path) -> None:
-        super().__init__()
+        super().__init__(log_dir)
         self.answering = answering
         self.texts = list(texts)
-        self.log_dir = log_dir
-        self.writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         import tensorflow as tf
 
         figures = draw(self.answering, self.texts)
-        self.writer = self.writer or tf.summary.create_file_writer(str(self.log_dir))
-        with self.writer.as_default(step=epoch + 1):
+        with self.summaries(step=epoch + 1):
             for index, figure in enumerate(figures):
                 picture = tf.io.decode_png(as_png(figure), channels=3)  # (Y, X, 3)
                 tf.summary.image(f"alignment/{index}", picture[None])
-        self.writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
 
 
 def draw(answering: TextToText, texts: Sequence[str]) -> list[Any]:
@@ -52,7 +42,8 @@ def draw(answering: TextToText, texts: Sequence[str]) -> list[Any]:
     figures = []
     for row, text in enumerate(texts):
         source, answer = (
-            [token.decode("utf-8", "replace") for token in found[name][row]] for name in ("source_tokens", "answer_tokens")
+            [token.decode("utf-8", "replace") for token in found[name][row]]
+            for name in ("source_tokens", "answer_tokens")
         )
         title = f"{text}  →  {found['answer'][row].decode('utf-8', 'replace')}"
         figures.append(alignment_figure(source, answer, found["attention"][row], title))

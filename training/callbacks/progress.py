@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 
 class Progress(keras.callbacks.Callback):
@@ -48,7 +49,9 @@ class Progress(keras.callbacks.Callback):
         self._close()
         seconds = time.monotonic() - self.began
         names = {"loss": "loss", "val_loss": "val_loss", "val_token_accuracy": "val_token_accuracy"}
-        figures = "  ".join(f"{shown} {float((logs or {})[name]):.4f}" for name, shown in names.items() if name in (logs or {}))
+        figures = "  ".join(
+            f"{shown} {float((logs or {})[name]):.4f}" for name, shown in names.items() if name in (logs or {})
+        )
         self.console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  {figures}", highlight=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

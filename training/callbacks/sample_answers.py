@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 from rich.console import Console
 
 from keras_seqattn.text import TextToText
+from keras_seqattn.training.callbacks.summaries import SummaryCallback
 from keras_seqattn.training.data.splits import Pair
 
 
-class SampleAnswers(keras.callbacks.Callback):
+class SampleAnswers(SummaryCallback):
     """Writes the answers to a few texts to TensorBoard (tab Text), and the first of them to the console.
 
     Args:
@@ -26,31 +26,24 @@ class SampleAnswers(keras.callbacks.Callback):
     def __init__(
         self, answering: TextToText, pairs: Sequence[Pair], log_dir: Path, console: Console | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(log_dir)
         self.answering = answering
         self.pairs = list(pairs)
-        self.log_dir = log_dir
-        self.writer: Any = None
         self.console = console
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         import tensorflow as tf
 
-        answers = [text.decode("utf-8", "replace") for text in self.answering([s for s, _ in self.pairs])["answer"].numpy()]
+        answers = [
+            text.decode("utf-8", "replace") for text in self.answering([s for s, _ in self.pairs])["answer"].numpy()
+        ]
         rows = ["| text | answer | right |", "|---|---|---|"]
         for (source, target), answer in zip(self.pairs, answers, strict=True):
             rows.append(f"| {in_cell(source)} | {in_cell(answer)} | {in_cell(target)} |")
-        self.writer = self.writer or tf.summary.create_file_writer(str(self.log_dir))
-        with self.writer.as_default(step=epoch + 1):
+        with self.summaries(step=epoch + 1):
             tf.summary.text("answers", "\n".join(rows))
         if self.console is not None:
             self.console.print(f"  {self.pairs[0][0]}  →  {answers[0]}", highlight=False, markup=False)
-        self.writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
 
 
 def in_cell(text: str) -> str:

@@ -5,7 +5,15 @@ from keras import ops
 
 from keras_seqattn.layers.attention.memory_attention import MemoryAttention
 from keras_seqattn.layers.nesting import revive, serialize
-from keras_seqattn.layers.recurrent.cell import RecurrentCell, check_cell, check_units, output_size, stages, zero_state
+from keras_seqattn.layers.recurrent.cell import (
+    RecurrentCell,
+    check_cell,
+    check_units,
+    output_size,
+    stages,
+    step_and_read,
+    zero_state,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -24,8 +32,8 @@ class AttentionCell(RecurrentCell):
         output_t  = cell([inputs_t; context_t; vector_{t-1}])        eq. (4)
         vector_t  as above
 
-    Without `attention_units`, the vector is [context_t; output_t] itself. Attending after without input feeding needs no
-    feedback: then all steps are read at once when the loop is over.
+    Without `attention_units`, the vector is [context_t; output_t] itself. Attending after without input feeding needs
+    no feedback: then all steps are read at once when the loop is over.
 
     Args:
         cell: recurrent cell, ours or Keras's.
@@ -99,9 +107,11 @@ class AttentionCell(RecurrentCell):
                 shape=(width, self.attention_units), initializer="glorot_uniform", name="vector_kernel"
             )
         vector_width = width if self.attention_units is None else self.attention_units
-        fed = (self.context_width if self.attend == "before" else 0) + (vector_width if self.input_feeding else 0)
+        self.fed_width = (self.context_width if self.attend == "before" else 0) + (
+            vector_width if self.input_feeding else 0
+        )
         if not self.cell.built:
-            self.cell.build((inputs_shape[0], self.input_width + fed))
+            self.cell.build((inputs_shape[0], self.input_width + self.fed_width))
             self.cell.built = True
         if not self.attention.built:
             self.attention.build((inputs_shape[0], None, inner), tuple(memory_shape))
@@ -113,6 +123,12 @@ class AttentionCell(RecurrentCell):
         if self.input_feeding:
             states.append(ops.zeros((batch_size, self.output_size), dtype=self.compute_dtype))
         return states
+
+    def begin(self, rows, width):
+        stages(self.cell).begin(rows, width + self.fed_width)
+
+    def end(self):
+        stages(self.cell).end()
 
     def prepare_memory(self, memory, memory_mask=None):
         return {
@@ -132,8 +148,7 @@ class AttentionCell(RecurrentCell):
             trace["attention_scores"] = scores
         if self.input_feeding:
             fed.append(states[1])
-        output, inner, gates = stages(self.cell).step(self._feed(projected, fed), inner, training=training)
-        output, _ = stages(self.cell).readout(output, training=training)
+        output, inner, gates = step_and_read(stages(self.cell), self._feed(projected, fed), inner, training=training)
         trace.update(gates)
         if self.attends_at_once:
             return output, [inner], trace

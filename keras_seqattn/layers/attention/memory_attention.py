@@ -89,7 +89,7 @@ class MemoryAttention(keras.layers.Layer):
                     f"Received: {name}_shape={tuple(shape)}."
                 )
         batch = {shape[0] for shape in shapes.values()} - {None}
-        if len(batch) > 1 or None not in (value_shape[1], shapes["key"][1]) and value_shape[1] != shapes["key"][1]:
+        if len(batch) > 1 or (None not in (value_shape[1], shapes["key"][1]) and value_shape[1] != shapes["key"][1]):
             raise ValueError(
                 "`query`, `value` and `key` must have one batch size, `value` and `key` one number of steps. Received: "
                 + ", ".join(f"{name}_shape={tuple(shape)}" for name, shape in shapes.items())

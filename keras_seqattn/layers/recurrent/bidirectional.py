@@ -83,8 +83,13 @@ class Bidirectional(keras.layers.Layer):
             results = [MERGE[self.merge_mode](forward["output"], backward["output"])]
         results += forward["states"] + backward["states"]
         if self.layer.return_trace:
-            results.append({f"{d}/{k}": v for d, r in (("forward", forward), ("backward", backward))
-                            for k, v in r["trace"].items()})
+            results.append(
+                {
+                    f"{d}/{k}": v
+                    for d, r in (("forward", forward), ("backward", backward))
+                    for k, v in r["trace"].items()
+                }
+            )
         return results[0] if len(results) == 1 else tuple(results)
 
     def _apart(self, results, flip=False):

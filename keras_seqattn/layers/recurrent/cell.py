@@ -26,6 +26,14 @@ class RecurrentCell(keras.layers.Layer):
         """Width of what `step` gives out, where `readout` changes it."""
         return self.output_size
 
+    def begin(self, rows, width):
+        """Draws what is the same at every step, such as dropout masks, for `rows` rows of inputs, `width` wide."""
+        return None  # a body of its own, for AutoGraph
+
+    def end(self):
+        """Forgets what `begin` has drawn."""
+        return None
+
     def project(self, inputs, start=0):
         """The part of the inputs that begins at feature `start`, multiplied; any leading axes. Here: as they are."""
         return inputs
@@ -51,9 +59,10 @@ class RecurrentCell(keras.layers.Layer):
 
         Returns output (B, U), states, and the trace of both stages.
         """
-        output, states, trace = self.step(self.project(inputs), states, memory, training)
-        output, read = self.readout(output[:, None, :], memory, training)
-        return output[:, 0, :], states, {**trace, **{name: value[:, 0] for name, value in read.items()}}
+        self.begin(ops.shape(inputs)[0], inputs.shape[-1])
+        results = step_and_read(self, self.project(inputs), states, memory, training)
+        self.end()
+        return results
 
     def get_initial_state(self, batch_size=None):
         return keras.tree.map_structure(
@@ -75,13 +84,26 @@ class KerasCell:
         self.takes_training = getattr(cell, "_call_has_training_arg", False)
         self.loop_output_size = output_size(cell)
 
-    def project(self, inputs, start=0):
+    def begin(self, rows, width):
         # Keras's cells draw a dropout mask at first use and keep it: it must be drawn outside the loop.
-        if hasattr(self.cell, "get_dropout_mask"):
-            example = inputs[:, 0] if len(inputs.shape) == 3 else inputs
-            state = keras.tree.flatten(self.cell.get_initial_state(batch_size=ops.shape(inputs)[0]))[0]
-            self.cell.get_dropout_mask(example)
-            self.cell.get_recurrent_dropout_mask(state)
+        self.end()
+        for cell in self._parts():
+            if hasattr(cell, "get_dropout_mask"):
+                cell.get_dropout_mask(ops.ones((rows, width), dtype=cell.compute_dtype))
+                cell.get_recurrent_dropout_mask(keras.tree.flatten(cell.get_initial_state(batch_size=rows))[0])
+            width = output_size(cell)
+
+    def end(self):
+        for cell in self._parts():
+            if hasattr(cell, "reset_dropout_mask"):
+                cell.reset_dropout_mask()
+                cell.reset_recurrent_dropout_mask()
+
+    def _parts(self):
+        """The cell, or the cells of `keras.layers.StackedRNNCells`."""
+        return getattr(self.cell, "cells", [self.cell])
+
+    def project(self, inputs, start=0):
         return inputs
 
     def prepare_memory(self, memory, memory_mask=None):
@@ -89,22 +111,27 @@ class KerasCell:
 
     def step(self, projected, states, memory=None, training=False):
         kwargs = {"training": training} if self.takes_training else {}
-        output, states = self.cell(projected, states, **kwargs)
-        return output, list(states) if keras.tree.is_nested(states) else [states], {}
+        output, new_states = self.cell(projected, states, **kwargs)
+        new_states = list(new_states) if keras.tree.is_nested(new_states) else [new_states]
+        # The cell computes in a dtype of its own; in the loop, what enters a step and what leaves it must agree.
+        dtype = keras.tree.flatten(states)[0].dtype
+        output, new_states = keras.tree.map_structure(lambda x: ops.cast(x, dtype), (output, new_states))
+        return output, new_states, {}
 
     def readout(self, outputs, memory=None, training=False):
-        if hasattr(self.cell, "reset_dropout_mask"):
-            self.cell.reset_dropout_mask()
-            self.cell.reset_recurrent_dropout_mask()
         return outputs, {}
-
-    def one_step(self, inputs, states, memory=None, training=False):
-        return self.step(inputs, states, memory, training)
 
 
 def stages(cell):
     """The three stages of a cell: its own, or those of a cell of Keras's protocol."""
     return cell if isinstance(cell, RecurrentCell) else KerasCell(cell)
+
+
+def step_and_read(cell, projected, states, memory=None, training=False):
+    """`step` and the `readout` of that one step. Returns output (B, U), states, and the trace of both."""
+    output, states, trace = cell.step(projected, states, memory, training)
+    output, read = cell.readout(output[:, None, :], memory, training)
+    return output[:, 0, :], states, {**trace, **{name: value[:, 0] for name, value in read.items()}}
 
 
 def check_cell(cell, owner):

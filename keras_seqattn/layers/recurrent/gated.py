@@ -61,8 +61,10 @@ class KernelCell(RecurrentCell):
         return self.bias
 
     def project(self, inputs, start=0):
-        kernel = self.kernel if start == 0 and inputs.shape[-1] == self.kernel.shape[0] else (
-            self.kernel[start : start + inputs.shape[-1]]
+        kernel = (
+            self.kernel
+            if start == 0 and inputs.shape[-1] == self.kernel.shape[0]
+            else (self.kernel[start : start + inputs.shape[-1]])
         )
         projected = ops.matmul(inputs, kernel)  # (..., G * U)
         return projected + self.input_bias() if self.use_bias and start == 0 else projected

@@ -29,7 +29,8 @@ class Recurrent(keras.layers.Layer):
     Call arguments:
         inputs: (B, T, D) float.
         initial_state: states of the cell, nested as the cell has them or flat; zeros when None.
-        mask: (B, T) bool, True where a step counts.
+        mask: (B, T) bool, True where a step counts. Keras passes the mask that the inputs carry as `mask`, and as
+            `inputs_mask` where there are other tensors beside them.
         memory: (B, S, V) float, for cells that attend.
         memory_mask: (B, S) bool, True where a step of the memory may be read.
     Returns: output; then each state, then the trace (a dict), as asked for.
@@ -109,7 +110,7 @@ class Recurrent(keras.layers.Layer):
 
     def _first_states(self, initial, batch_size):
         """The states to begin with, nested as the cell has them, in the compute dtype."""
-        zeros = zero_state(self.cell, batch_size)
+        zeros = tree.map_structure(lambda zero: ops.cast(zero, self.compute_dtype), zero_state(self.cell, batch_size))
         if initial is None:
             if not self.stateful:
                 return zeros
@@ -122,18 +123,30 @@ class Recurrent(keras.layers.Layer):
             )
         return tree.pack_sequence_as(zeros, [ops.cast(state, self.compute_dtype) for state in flat])
 
-    def call(self, inputs, initial_state=None, mask=None, memory=None, memory_mask=None, training=False):
+    def call(
+        self,
+        inputs,
+        initial_state=None,
+        mask=None,
+        memory=None,
+        memory_mask=None,
+        training=False,
+        inputs_mask=None,
+    ):
+        mask = inputs_mask if mask is None else mask
         self._check_shapes(inputs.shape, None if memory is None else memory.shape)
         cell = stages(self.cell)
         states = self._first_states(initial_state, ops.shape(inputs)[0])
         prepared = cell.prepare_memory(memory, memory_mask) if cell.attends else None
 
+        cell.begin(ops.shape(inputs)[0], inputs.shape[-1])
         steps = {"x": ops.moveaxis(cell.project(inputs), 1, 0)}  # (T, B, ...)
         if mask is not None:
             mask = ops.cast(mask, "bool")
             steps["keep"] = ops.moveaxis(mask, 1, 0)  # (T, B)
-        if self.go_backwards:
+        if self.go_backwards:  # from here on everything stands in the order of reading
             steps = {name: ops.flip(x, axis=0) for name, x in steps.items()}
+            mask = None if mask is None else ops.flip(mask, axis=1)
         every_output = self.return_sequences or self.return_trace
 
         def step(carry, now):
@@ -153,7 +166,9 @@ class Recurrent(keras.layers.Layer):
         if self.stateful:
             for variable, state in zip(self.states, tree.flatten(last["states"]), strict=True):
                 variable.assign(state)
-        return self._results(cell, last, collected, prepared, mask, training)
+        results = self._results(cell, last, collected, prepared, mask, training)
+        cell.end()
+        return results
 
     def _results(self, cell, last, collected, prepared, mask, training):
         trace = tree.map_structure(lambda x: ops.moveaxis(x, 0, 1), collected.get("trace", {}))
@@ -161,34 +176,26 @@ class Recurrent(keras.layers.Layer):
             outputs = ops.moveaxis(collected["output"], 0, 1)  # (B, T, ...)
         else:
             outputs = last["output"][:, None, :]
-        outputs, read = cell.readout(outputs, prepared, training)
-        if self.return_sequences:
-            output = outputs
-            if mask is not None and self.zero_output_for_mask:
-                seen = ops.flip(mask, axis=1) if self.go_backwards else mask
-                output = outputs * ops.cast(seen, outputs.dtype)[:, :, None]
-        else:
-            output = outputs[:, -1]
-        results = [output]
+        final, read = cell.readout(outputs, prepared, training)
+        if mask is not None and final is not outputs:
+            # As in the loop, zeros until the first step that counts, whatever a readout makes of no output.
+            begun = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0  # (B, T)
+            final = zero_elsewhere(begun[:, -1:] if final.shape[1] == 1 else begun, final)
+        if self.return_sequences and mask is not None and self.zero_output_for_mask:
+            final = zero_elsewhere(mask, final)
+        results = [final if self.return_sequences else final[:, -1]]
         if self.return_state:
             results += tree.flatten(last["states"])
         if self.return_trace:
-            results.append(self._masked_trace({**trace, **read}, mask))
+            trace = {**trace, **read}
+            results.append(trace if mask is None else tree.map_structure(lambda x: zero_elsewhere(mask, x), trace))
         return results[0] if len(results) == 1 else tuple(results)
-
-    def _masked_trace(self, trace, mask):
-        if mask is None:
-            return trace
-        seen = ops.flip(mask, axis=1) if self.go_backwards else mask
-
-        def zero(x):
-            return ops.where(ops.reshape(seen, ops.shape(seen) + (1,) * (len(x.shape) - 2)), x, ops.zeros_like(x))
-
-        return tree.map_structure(zero, trace)
 
     def compute_mask(self, inputs, mask=None):
         if isinstance(mask, list | tuple):
             mask = mask[0]
+        if mask is not None and self.go_backwards:
+            mask = ops.flip(mask, axis=1)  # the outputs stand in the order of reading
         first = mask if self.return_sequences else None
         if not (self.return_state or self.return_trace):
             return first
@@ -196,8 +203,8 @@ class Recurrent(keras.layers.Layer):
 
     def reset_state(self):
         """Forgets what a `stateful` layer carried over."""
-        for state in self.states if self.stateful else []:
-            state.assign(ops.zeros_like(state))
+        for state in self.states if self.stateful and self.built else []:
+            state.assign(ops.zeros(state.shape, dtype=state.dtype))
 
     def get_config(self):
         return {
@@ -214,3 +221,9 @@ class Recurrent(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**revive(config, "cell"))
+
+
+def zero_elsewhere(keep, x):
+    """`x` (B, T, ...) where `keep` (B, T) is True, else zero."""
+    keep = ops.reshape(keep, (*ops.shape(keep), *(1 for _ in x.shape[2:])))
+    return ops.where(keep, x, ops.zeros_like(x))

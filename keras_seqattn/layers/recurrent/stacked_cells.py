@@ -3,7 +3,14 @@
 import keras
 
 from keras_seqattn.layers.nesting import revive, serialize
-from keras_seqattn.layers.recurrent.cell import RecurrentCell, check_cell, output_size, stages, zero_state
+from keras_seqattn.layers.recurrent.cell import (
+    RecurrentCell,
+    check_cell,
+    output_size,
+    stages,
+    step_and_read,
+    zero_state,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -67,6 +74,15 @@ class StackedCells(RecurrentCell):
     def get_initial_state(self, batch_size=None):
         return [zero_state(cell, batch_size) for cell in self.cells]
 
+    def begin(self, rows, width):
+        for cell in self.cells:
+            stages(cell).begin(rows, width)
+            width = output_size(cell)
+
+    def end(self):
+        for cell in self.cells:
+            stages(cell).end()
+
     def prepare_memory(self, memory, memory_mask=None):
         return [stages(cell).prepare_memory(memory, memory_mask) for cell in self.cells]
 
@@ -80,10 +96,9 @@ class StackedCells(RecurrentCell):
             cell = stages(cell)
             if index:
                 x = cell.project(x)
-            x, state, trace = cell.step(x, state, memory[index], training)
-            if index < len(self.cells) - 1:  # the last one's readout needs no feedback and leaves the loop
-                x, read = cell.readout(x[:, None, :], memory[index], training)
-                x, trace = x[:, 0, :], {**trace, **{name: value[:, 0] for name, value in read.items()}}
+            # The last one's readout needs no feedback, and leaves the loop.
+            run = step_and_read if index < len(self.cells) - 1 else type(cell).step
+            x, state, trace = run(cell, x, state, memory[index], training)
             new_states.append(state)
             traces.update({f"{index}/{name}": value for name, value in trace.items()})
         return x, new_states, traces

@@ -1,0 +1,1 @@
+"""Figures, measured here and written down in README.md beside this file:  make bench"""
