@@ -77,12 +77,10 @@ class Beam:
     def _first(self, step, state, start_ids, max_length, end_id):
         """One step a sentence, which then fans out into its beams."""
         logits, state, attention = step(ops.cast(start_ids, "int32"), state, 0)
-        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)  # (B, V)
-        if log_probs.shape[-1] < self.width:
-            spare = self.width - log_probs.shape[-1]
-            log_probs = ops.pad(log_probs, ((0, 0), (0, spare)), constant_values=IMPOSSIBLE)
-        log_probs, chosen = ops.top_k(log_probs, self.width)  # (B, G)
-        chosen = ops.cast(ops.where(log_probs > IMPOSSIBLE / 2, chosen, end_id), "int32")
+        log_probs, chosen = best_tokens(logits, self.width)  # (B, K)
+        spare = self.width - log_probs.shape[-1]
+        log_probs = ops.pad(log_probs, ((0, 0), (0, spare)), constant_values=IMPOSSIBLE)  # (B, G)
+        chosen = ops.pad(chosen, ((0, 0), (0, spare)), constant_values=end_id)
         ended = ops.equal(chosen, end_id)
         beams = {
             "chosen": chosen,
@@ -100,22 +98,25 @@ class Beam:
     def _advance(self, step, beams, time, end_id):
         ended, lengths = beams["ended"], beams["lengths"]
         logits, state, attention = step(ops.reshape(beams["chosen"], _rows(ended)), beams["state"], time)
-        size = logits.shape[-1]
-        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        log_probs = ops.reshape(log_probs, (-1, self.width, size))  # (B, G, V)
+        # The best of all are among the best of each beam, so the vocabulary is passed over once.
+        log_probs, tokens = best_tokens(logits, self.width)  # (B * G, K)
+        num_tokens = tokens.shape[-1]
+        log_probs, tokens = (ops.reshape(x, (-1, self.width, num_tokens)) for x in (log_probs, tokens))  # (B, G, K)
         # A finished beam goes on in one way only, at no cost.
-        stay = ops.where(ops.equal(ops.arange(size), end_id), 0.0, IMPOSSIBLE)  # (V,)
+        stay = ops.where(ops.equal(ops.arange(num_tokens), 0), 0.0, IMPOSSIBLE)  # (K,)
         log_probs = beams["log_probs"][:, :, None] + ops.where(ended[:, :, None], stay, log_probs)
+        tokens = ops.where(ended[:, :, None], end_id, tokens)
         lengths = lengths + ops.cast(ops.logical_not(ended), "int32")  # (B, G)
         ranks = log_probs / self.penalty(lengths)[:, :, None]
 
-        _, best = ops.top_k(ops.reshape(ranks, (-1, self.width * size)), self.width)  # (B, G)
+        log_probs, tokens, ranks = (ops.reshape(x, (-1, self.width * num_tokens)) for x in (log_probs, tokens, ranks))
+        _, best = ops.top_k(ranks, self.width)  # (B, G)
         best = ops.cast(best, "int32")
-        parents = ops.floor_divide(best, size)
-        chosen = best - parents * size
+        parents = ops.floor_divide(best, num_tokens)
+        log_probs = ops.take_along_axis(log_probs, best, axis=1)
+        chosen = ops.take_along_axis(tokens, best, axis=1)
         was_ended = _take(ended, parents)
         now_ended = ops.logical_or(was_ended, ops.equal(chosen, end_id))
-        log_probs = ops.take_along_axis(ops.reshape(log_probs, (-1, self.width * size)), best, axis=1)
         written = ops.where(now_ended, 0, chosen)
         moved = {
             "chosen": _like(chosen, ended),
@@ -138,6 +139,13 @@ class Beam:
         found = Decoded(beams["ids"], lengths, scores, beams.get("attention"))
         some = slice(0, self.num_return) if self.num_return else 0
         return Decoded(*(None if x is None else x[:, some] for x in found))
+
+
+def best_tokens(logits, count):
+    """Log-probabilities (N, K) and ids (N, K) of the K likeliest tokens, K being `count` or the whole vocabulary."""
+    logits = ops.cast(logits, "float32")
+    top, tokens = ops.top_k(logits, min(count, logits.shape[-1]))
+    return top - ops.logsumexp(logits, axis=-1, keepdims=True), ops.cast(tokens, "int32")
 
 
 def _rows(ended):
