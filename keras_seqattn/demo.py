@@ -44,7 +44,7 @@ def say(console: Console, text: str) -> None:
 
 
 def train(console: Console) -> None:
-    """Trains the recipe; a finished run is evaluated again rather than trained again."""
+    """Trains the recipe; a finished run is taken as it is."""
     from keras_seqattn.training.recipes import dates
 
     if Path(RUN).exists():

@@ -45,7 +45,8 @@ def export_text_to_text(
         folder: `saved_models/NAME`; the version becomes its next free number.
         card: what model_card.json says beside what is known here; plain JSON.
         warmup_texts: texts that a server answers before the version takes traffic; at least one.
-        use_xla: compile the answer by XLA, which wants static shapes: every new length of a batch compiles anew.
+        use_xla: compile model and decoder by XLA (strings stay outside), which wants static shapes: every new size or
+            length of a batch compiles anew.
     Returns: the version's folder.
     Raises: ValueError without a warm-up text; ImportError without the serving extra.
     """
@@ -134,10 +135,10 @@ def write_saved_model(answering: TextToText, path: os.PathLike[str], use_xla: bo
 
     def endpoint(names: Sequence[str]) -> Any:
         def answer(text: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = answering.answer(text)
+            found = answering.answer(text, use_xla)
             return {name: found[name] for name in names}
 
-        return tf.function(answer, jit_compile=True) if use_xla else answer
+        return answer
 
     for name, outputs in SIGNATURES.items():
         text = tf.TensorSpec((None,), tf.string, name="text")
@@ -179,7 +180,7 @@ def write_card(answering: TextToText, path: os.PathLike[str], model_name: str, c
         "weights": answering.model.count_params(),
         "decoder": {"name": type(answering.decoder).__name__, **vars(answering.decoder)}
         if answering.decoder
-        else "Greedy",
+        else {"name": "Greedy"},
         "max_source_tokens": answering.max_source_length,
         "max_answer_tokens": answering.max_target_length,
         "source_tokenizer": type(answering.source_tokenizer).__name__,

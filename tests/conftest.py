@@ -6,10 +6,11 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["KERAS_BACKEND"] == "torch":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost twice what they save
 
 import numpy as np
 import pytest
-
 
 THIRD_PARTY_WARNINGS = [
     # TensorFlow 2.21's variables do not know the `copy` argument of NumPy 2; Keras turns them into arrays to save them.
@@ -21,6 +22,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "tensorflow_only: what TensorFlow alone can do; skipped on other backends")
     for warning in THIRD_PARTY_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+    if os.environ["KERAS_BACKEND"] == "jax":
+        # JAX compiles each operation on its own: kept on disk, the tests take a third of the time.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def pytest_collection_modifyitems(items):

@@ -13,6 +13,8 @@ from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.training.bucketing import TokenizedPairs, batches
 from keras_seqattn.training.callbacks.checkpoints import Checkpoints, saved
 from keras_seqattn.training.callbacks.progress import Progress
+from keras_seqattn.training.callbacks.scalars import Scalars
+from keras_seqattn.training.callbacks.seed_each_epoch import SeedEachEpoch
 from keras_seqattn.training.run_folder import RunFolder
 
 
@@ -40,7 +42,25 @@ class FitSettings:
     seed: int = 0
     """of weights, dropout, and the order of the data"""
 
+    at_least: ClassVar[dict[str, int]] = {
+        "epochs": 1,
+        "batch_tokens": 1,
+        "warmup_steps": 0,
+        "label_smoothing": 0,
+        "seed": 0,
+    }
     xla_on_cpu: ClassVar[bool] = False  # what "auto" means on a CPU; a recipe that measured faster with XLA says True
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range before anything is written."""
+        for name, bound in self.at_least.items():
+            value = getattr(self, name)
+            if value < bound:
+                raise ValueError(f"`{name}` must be at least {bound}. Received: {name}={value}.")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {name}={value}.")
 
     def use_xla(self) -> bool:
         """Whether the training step is compiled by XLA on this machine."""
@@ -105,8 +125,9 @@ def fit(
             shuffle=False,  # the data set is shuffled by seed and epoch
             verbose=0,
             callbacks=[
+                SeedEachEpoch(settings.seed),
                 Progress(train.steps, console),
-                keras.callbacks.TensorBoard(run.tensorboard, write_graph=False, update_freq=20),
+                Scalars(run.tensorboard, write_graph=False, update_freq=20),
                 *callbacks,
                 Checkpoints(run),
             ],
@@ -121,6 +142,6 @@ def fit(
 
 
 def take_over(model: keras.Model, path: Any) -> None:
-    """Weights, optimizer and random states of the checkpoint at `path`, for `model`, which is compiled alike."""
+    """Weights and optimizer of the checkpoint at `path`, for `model`, which is compiled alike."""
     model.optimizer.build(model.trainable_variables)
     model.load_weights(path)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 DONE = "metrics.json"  # written last
+WRITING = ".writing-"  # what is not complete yet
 
 
 class RunError(ValueError):
@@ -56,9 +58,10 @@ class RunFolder:
                     "name another with --run-dir, or remove it."
                 )
             run.check_same(config)
+            run.remove_leftovers()
         else:
-            run.checkpoints.mkdir(parents=True, exist_ok=True)
             run.write_json("config.json", config)
+            run.checkpoints.mkdir(exist_ok=True)
         return run
 
     @classmethod
@@ -75,6 +78,16 @@ class RunFolder:
                 f"The run in {run.path} has not finished: it has no {run.model.name}. Continue it with --resume."
             )
         return run
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has its final figures."""
+        return (self.path / DONE).is_file()
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process had not written to its end."""
+        for path in self.path.rglob(f"{WRITING}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def check_same(self, config: Mapping[str, Any]) -> None:
         """Raises RunError unless the folder's settings are `config`."""
@@ -103,7 +116,7 @@ class RunFolder:
     def replace(path: Path, write: Callable[[Path], Any]) -> None:
         """Has `write` fill a file beside `path`, which then takes its place at once."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=WRITING) as folder:
             beside = Path(folder) / path.name
             write(beside)
             with beside.open("rb") as file:

@@ -20,7 +20,7 @@ from keras_seqattn.training.bucketing import tokenize_pairs
 from keras_seqattn.training.callbacks import Alignments, SampleAnswers
 from keras_seqattn.training.data.splits import Splits
 from keras_seqattn.training.fit import FitSettings, fit
-from keras_seqattn.training.run_folder import RunFolder
+from keras_seqattn.training.run_folder import DONE, RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +62,16 @@ class TextToTextConfig(FitSettings):
     """whether to go on with the run in that folder"""
 
     recipe: ClassVar[str] = ""
+    at_least: ClassVar[dict[str, int]] = {
+        **FitSettings.at_least,
+        "units": 1,
+        "embedding_dim": 1,
+        "num_layers": 1,
+        "dropout": 0,
+        "beam_width": 1,
+        "length_penalty": 0,
+        "num_samples": 0,
+    }
 
     def recorded(self) -> dict[str, Any]:
         """What config.json holds: the recipe and every setting that shapes its result."""
@@ -84,7 +94,7 @@ def train(
     Args:
         learn: makes the tokenizers of source and target from the training part; a resumed run loads its own instead.
         scores: figures beside the exact match, from answers and right answers.
-    Returns: the figures, as written to metrics.json.
+    Returns: the figures, as written to metrics.json; a finished run keeps its own.
     Raises: RunError, ValueError.
     """
     keras.utils.set_random_seed(config.seed)
@@ -93,6 +103,9 @@ def train(
         {**config.recorded(), "data_fingerprint": splits.fingerprint},
         config.resume,
     )
+    if run.is_done:
+        console.print(f"The run in {run.path} has finished; these are its figures.", highlight=False, soft_wrap=True)
+        return run.read_json(DONE)
     if run.source_tokenizer.exists() and run.target_tokenizer.exists():
         source_tokenizer, target_tokenizer = load_tokenizer(run.source_tokenizer), load_tokenizer(run.target_tokenizer)
     else:
@@ -129,7 +142,8 @@ def train(
     }
     run.write_json("lengths.json", lengths)
     samples = splits.validation[: config.num_samples]
-    run.write_json("samples.json", {"texts": [source for source, _ in samples]})
+    # An export wants a text to warm up with, whatever TensorBoard shows.
+    run.write_json("samples.json", {"texts": [source for source, _ in samples or splits.validation[:1]]})
     watched = TextToText(model, source_tokenizer, target_tokenizer, **lengths)
     figures = fit(
         model,

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.decoding import Greedy
+from keras_seqattn.decoding.buffers import is_count
 from keras_seqattn.layers import (
     AttentionCell,
     BahdanauAttention,
@@ -123,6 +124,7 @@ class Seq2Seq(keras.Model):
         attend: "after" the cell has run, or "before".
         input_feeding: bool, whether the cell also reads its last attention vector.
         dropout: float in [0, 1), on embeddings, between encoder layers and before the logits.
+        name, dtype, trainable: as of any Keras layer; `dtype` may be a policy, such as "mixed_bfloat16".
     Call arguments: dict of `source` (B, S) int and `target` (B, T) int.
     Returns: logits (B, T, target_vocabulary_size), float32.
     Raises: ValueError when a name is unknown or a number out of its range.
@@ -149,16 +151,27 @@ class Seq2Seq(keras.Model):
         input_feeding=True,
         dropout=0.0,
         name=None,
-        **kwargs,
+        dtype=None,
+        trainable=True,
     ):
         if cell not in CELLS:
             raise ValueError(f"`cell` must be one of {', '.join(map(repr, CELLS))}. Received: {cell=}.")
         if attention not in ATTENTIONS:
             raise ValueError(f"`attention` must be one of {', '.join(map(repr, ATTENTIONS))}. Received: {attention=}.")
-        if num_layers < 1:
-            raise ValueError(f"`num_layers` must be at least 1. Received: {num_layers=}.")
-        policy = {"dtype": keras.dtype_policies.get(kwargs.get("dtype"))}
         width = units if embedding_dim is None else embedding_dim
+        counts = {
+            "source_vocabulary_size": source_vocabulary_size,
+            "target_vocabulary_size": target_vocabulary_size,
+            "units": units,
+            "embedding_dim": width,
+            "num_layers": num_layers,
+        }
+        for argument, count in counts.items():
+            if not is_count(count):
+                raise ValueError(f"`{argument}` must be an integer of at least 1. Received: {argument}={count!r}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` is a share in [0, 1). Received: {dropout=}.")
+        policy = {"dtype": keras.dtype_policies.get(dtype)}
 
         # Parts
         encoder = SourceEncoder(
@@ -200,7 +213,8 @@ class Seq2Seq(keras.Model):
         embedded = target_dropout(target_embedding(target))  # (B, T, D)
         vectors = decoder(embedded, initial_state=states, memory=memory, memory_mask=mask)  # (B, T, U)
         logits = ops.cast(output_projection(output_dropout(vectors)), "float32")
-        super().__init__(inputs={"source": source, "target": target}, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs={"source": source, "target": target}, outputs=logits, name=name, trainable=trainable)
+        self.dtype_policy = policy["dtype"]  # a functional model takes none; float16 trains with a scaled loss by it
         self.encoder = encoder
         self.target_embedding = target_embedding
         self.decoder_cell = decoder_cell
@@ -238,14 +252,19 @@ class Seq2Seq(keras.Model):
         Returns: `Decoded`, with the alignment of each answer in `attention` (B, T, S).
         """
         memory, mask, states = self.encode(source)
-        prepared = self.decoder_cell.prepare_memory(memory, mask)
-        zeros = self.decoder_cell.get_initial_state(batch_size=1)
+        cell, zeros = self.decoder_cell, self.decoder_cell.get_initial_state(batch_size=1)
+        prepared = InPolicy(cell.prepare_memory, cell.dtype_policy)((memory, mask))
+
+        def one_step(ids, states):
+            nested = keras.tree.pack_sequence_as(zeros, states)
+            vector, nested, trace = cell.one_step(self.target_embedding(ids), nested, prepared)
+            return self.output_projection(vector), keras.tree.flatten(nested), trace["attention_scores"]
+
+        one_step = InPolicy(one_step, cell.dtype_policy)
 
         def step(ids, states, time):
-            nested = keras.tree.pack_sequence_as(zeros, states)
-            vector, nested, trace = self.decoder_cell.one_step(self.target_embedding(ids), nested, prepared)
-            logits = ops.cast(self.output_projection(vector), "float32") + never_padding  # (B, V)
-            return logits, keras.tree.flatten(nested), trace["attention_scores"]
+            logits, states, scores = one_step((ids, states))
+            return ops.cast(logits, "float32") + never_padding, states, scores  # logits (B, V)
 
         # Padding is what stands after the end, so it must not be an answer's token.
         never_padding = -1e9 * ops.one_hot(PAD_ID, self.target_vocabulary_size, dtype="float32")  # (V,)
@@ -273,8 +292,24 @@ class Seq2Seq(keras.Model):
             "dropout": self.dropout,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "trainable": self.trainable,
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+class InPolicy(keras.layers.Layer):
+    """A function run as a layer runs its `call`: float inputs and weights are cast to the compute dtype of `dtype`."""
+
+    def __init__(self, function, dtype):
+        super().__init__(dtype=dtype)
+        self.function = function
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return self.function(*inputs)
+
+    def compute_mask(self, inputs, mask=None):
+        return None

@@ -14,17 +14,19 @@ def masked_softmax(logits, mask=None):
 
         scores = exp(logits) * mask / sum of exp(logits) * mask        zeros where the whole row is masked
 
-    Computed in float32 whatever the input, as half precision loses the small scores of long rows.
+    Computed in float32 or float64, as half precision loses the small scores of long rows.
 
     Args:
         logits: (..., S) float.
         mask: bool, broadcast against `logits`, True = may be read; None reads everything.
-    Returns: (..., S) float32.
+    Returns: (..., S) float32, or float64 where the logits are.
     Example:
         >>> [round(float(s), 3) for s in masked_softmax(ops.zeros((3,)), ops.array([True, False, True]))]
         [0.5, 0.0, 0.5]
     """
-    logits = ops.cast(logits, "float32")
+    logits = ops.convert_to_tensor(logits)
+    if keras.backend.standardize_dtype(logits.dtype) != "float64":
+        logits = ops.cast(logits, "float32")
     if mask is None:
         return ops.softmax(logits, axis=-1)
     mask = ops.cast(mask, "bool")

@@ -21,7 +21,7 @@ class TextToText:
         `source_truncated` (B,) bool, whether the text was longer than what was read;
         `answer_truncated` (B,) bool, whether the answer reached its greatest length without an end;
         `source_tokens` (B, S), `answer_tokens` (B, T) string, "" where there is padding;
-        `attention` (B, T, S) float32, how much each answer token read of each source token.
+        `attention` (B, T, S) float32, how much each answer token read of each source token; 0 elsewhere.
     Raises: ValueError when a length is below 1.
     """
 
@@ -47,19 +47,20 @@ class TextToText:
             self._compiled = tf.function(self.answer, input_signature=signature, autograph=False)
         return self._compiled(tf.convert_to_tensor(texts, tf.string))
 
-    def answer(self, texts):
-        """The call itself, to be traced."""
+    def answer(self, texts, use_xla=False):
+        """The call itself, to be traced; `use_xla` compiles the model with its decoder, all but the strings."""
         import tensorflow as tf
 
         ids = self.source_tokenizer.tokenize(texts)
         source = ids[:, : self.max_source_length].to_tensor(Tokenizer.pad_id)  # (B, S)
         source = tf.pad(source, [[0, 0], [0, tf.cast(tf.equal(tf.shape(source)[1], 0), tf.int32)]])  # S >= 1
-        end_id = self.target_tokenizer.end_id
-        decoded = self.model.generate(
-            source, self.max_target_length, self.target_tokenizer.start_id, end_id, self.decoder
-        )
+        generate = self.generate
+        if use_xla:
+            generate = tf.function(generate, jit_compile=True, autograph=False)
+        decoded = generate(source)
         steps = tf.maximum(tf.reduce_max(decoded.lengths), 1)
         answer_ids = decoded.ids[:, :steps]  # (B, T)
+        is_answer = tf.sequence_mask(decoded.lengths, steps)[:, :, None]  # the end token has read, and is not shown
         return {
             "answer": self.target_tokenizer.detokenize(answer_ids),
             "score": decoded.scores,
@@ -67,8 +68,13 @@ class TextToText:
             "answer_truncated": tf.equal(decoded.lengths, self.max_target_length),
             "source_tokens": visible(self.source_tokenizer, source),
             "answer_tokens": visible(self.target_tokenizer, answer_ids),
-            "attention": tf.cast(decoded.attention[:, :steps], tf.float32),
+            "attention": tf.where(is_answer, tf.cast(decoded.attention[:, :steps], tf.float32), 0.0),
         }
+
+    def generate(self, source):
+        """From ids (B, S) to `Decoded`: the part without strings."""
+        target = self.target_tokenizer
+        return self.model.generate(source, self.max_target_length, target.start_id, target.end_id, self.decoder)
 
 
 def visible(tokenizer, ids):

@@ -43,7 +43,7 @@ def test_gradients_of_a_step_equal_finite_differences(rng, kind):
     found_inputs, found = layer_gradients(
         cell,
         {"inputs": inputs, "states": states},
-        lambda outputs: sum(ops.sum(x * c) for x, c in zip(keras.tree.flatten(outputs), share, strict=True)),
+        lambda outputs: sum(ops.sum(ops.multiply(x, c)) for x, c in zip(keras.tree.flatten(outputs), share, strict=True)),
     )
 
     def loss(values):

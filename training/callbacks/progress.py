@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+SHOWN = ("loss", "val_loss", "val_token_accuracy")
+
 
 class Progress(keras.callbacks.Callback):
     """Shows step, time left and loss while an epoch runs; afterwards one line of figures stays.
@@ -48,10 +50,8 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._close()
         seconds = time.monotonic() - self.began
-        names = {"loss": "loss", "val_loss": "val_loss", "val_token_accuracy": "val_token_accuracy"}
-        figures = "  ".join(
-            f"{shown} {float((logs or {})[name]):.4f}" for name, shown in names.items() if name in (logs or {})
-        )
+        logs = logs or {}
+        figures = "  ".join(f"{name} {float(logs[name]):.4f}" for name in SHOWN if name in logs)
         self.console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  {figures}", highlight=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -42,7 +42,7 @@ class SampleAnswers(SummaryCallback):
             rows.append(f"| {in_cell(source)} | {in_cell(answer)} | {in_cell(target)} |")
         with self.summaries(step=epoch + 1):
             tf.summary.text("answers", "\n".join(rows))
-        if self.console is not None:
+        if self.console is not None and self.pairs:
             self.console.print(f"  {self.pairs[0][0]}  →  {answers[0]}", highlight=False, markup=False)
 
 

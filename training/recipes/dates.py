@@ -40,6 +40,12 @@ class Config(text_to_text.TextToTextConfig):
     """dates to report on, of days that are in no other part"""
 
     recipe: ClassVar[str] = "dates"
+    at_least: ClassVar[dict[str, int]] = {
+        **text_to_text.TextToTextConfig.at_least,
+        "num_train": 1,
+        "num_validation": 1,
+        "num_test": 1,
+    }
     xla_on_cpu: ClassVar[bool] = True
 
 

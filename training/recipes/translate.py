@@ -39,7 +39,7 @@ class Config(text_to_text.TextToTextConfig):
     """tokens of source and of target, each"""
     lower: bool = False
     """whether the source is read in lower case"""
-    epochs: int = 12
+    epochs: int = 6
     """passes over the training part"""
     dropout: float = 0.3
     """share of features dropped, on embeddings, between layers and before the logits"""

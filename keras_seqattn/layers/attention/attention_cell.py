@@ -72,7 +72,7 @@ class AttentionCell(RecurrentCell):
         if attend not in ("after", "before"):
             raise ValueError(f"`attend` must be 'after' or 'before'. Received: {attend=}.")
         if attention_units is not None:
-            check_units(attention_units)
+            check_units(attention_units, "attention_units")
         self.cell = cell
         self.attention = attention
         self.attention_units = attention_units

@@ -70,8 +70,8 @@ class MemoryAttention(keras.layers.Layer):
             context = ops.where(query_mask[:, :, None], context, ops.zeros_like(context))
         return (context, scores) if return_attention_scores else context
 
-    def compute_mask(self, query, value, query_mask=None, **kwargs):
-        return query_mask
+    def compute_mask(self, query, previous_mask=None):
+        return previous_mask  # the query's: Keras passes the first argument, and the mask that it carries
 
     def get_config(self):
         return {

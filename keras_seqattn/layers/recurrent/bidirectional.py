@@ -70,8 +70,8 @@ class Bidirectional(keras.layers.Layer):
     def call(self, inputs, initial_state=None, mask=None, memory=None, memory_mask=None, training=False):
         forward_state = backward_state = None
         if initial_state is not None:
-            flat = tree.flatten(initial_state)
-            forward_state, backward_state = flat[: len(flat) // 2], flat[len(flat) // 2 :]
+            flat, forward_count = tree.flatten(initial_state), len(tree.flatten(self.layer.cell.state_size))
+            forward_state, backward_state = flat[:forward_count], flat[forward_count:]
         kwargs = {"mask": mask, "memory": memory, "memory_mask": memory_mask, "training": training}
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         forward = self._apart(self.layer(inputs, initial_state=forward_state, **kwargs))

@@ -155,7 +155,7 @@ def zero_state(cell, batch_size):
     return list(state) if keras.tree.is_nested(state) else [state]
 
 
-def check_units(units):
+def check_units(units, name="units"):
     """Raises ValueError unless `units` is a whole number of at least 1."""
     if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-        raise ValueError(f"`units` is a width and must be an integer of at least 1. Received: {units=}.")
+        raise ValueError(f"`{name}` is a width and must be an integer of at least 1. Received: {name}={units!r}.")

@@ -1,0 +1,5 @@
+"""Tiny runs, shared with the other folders."""
+
+from tests.training.conftest import dates_run, echo, translate_run
+
+__all__ = ["dates_run", "echo", "translate_run"]

@@ -1,0 +1,76 @@
+"""Tiny runs that many tests look at: each is trained once a session, through the command line."""
+
+from __future__ import annotations
+
+import functools
+import random
+from pathlib import Path
+
+from keras_seqattn.cli import main
+
+# What makes a run of the recipe dates small: seconds, three buckets, several batches in each of two epochs.
+DATES = {
+    "--epochs": "2",
+    "--num-train": "330",
+    "--num-validation": "40",
+    "--num-test": "44",
+    "--units": "12",
+    "--embedding-dim": "6",
+    "--dropout": "0.1",
+    "--batch-tokens": "384",
+    "--num-samples": "2",
+    "--xla": "off",
+}
+TRANSLATE = {
+    "--epochs": "1",
+    "--units": "10",
+    "--embedding-dim": "6",
+    "--vocabulary-size": "300",
+    "--bucket-boundaries": "12",
+    "--num-samples": "1",
+    "--beam-width": "2",
+    "--xla": "off",
+}
+
+
+def train_dates(run: Path, **changes: str) -> list[str]:
+    """The arguments of `seqattn` for the tiny run; `epochs="3"` changes a setting, `resume=""` adds a switch."""
+    return ["train", "dates", "--run-dir", str(run), *options({**DATES, **flags(changes)})]
+
+
+def train_translate(run: Path, data: Path, **changes: str) -> list[str]:
+    """Likewise for the recipe translate."""
+    return ["train", "translate", "--run-dir", str(run), "--data", str(data), *options({**TRANSLATE, **flags(changes)})]
+
+
+def flags(changes: dict[str, str]) -> dict[str, str]:
+    return {"--" + name.replace("_", "-"): value for name, value in changes.items()}
+
+
+def options(values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in (name, *value.split())]
+
+
+@functools.cache
+def dates_run(base: Path) -> Path:
+    """The folder of a finished tiny run of the recipe dates, below `base`."""
+    assert main(train_dates(base / "dates_run")) == 0
+    return base / "dates_run"
+
+
+@functools.cache
+def translate_run(base: Path) -> Path:
+    """The folder of a finished tiny run of the recipe translate, below `base`; its data are beside it."""
+    data = write_pairs(base / "translate_data.tsv")
+    assert main(train_translate(base / "translate_run", data)) == 0
+    return base / "translate_run"
+
+
+def write_pairs(path: Path) -> Path:
+    """A TSV of sentences and their words in capitals, backwards."""
+    rng = random.Random(0)
+    words = ["red", "green", "house", "river", "stone", "wind", "bird", "small", "old", "long"]
+    sentences = sorted({" ".join(rng.choice(words) for _ in range(rng.randint(2, 4))) for _ in range(400)})
+    lines = (f"{text}\t{' '.join(reversed(text.upper().split()))}\n" for text in sentences)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
