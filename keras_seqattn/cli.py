@@ -275,6 +275,3 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "ask": ask,
     "demo": demo,
 }
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -199,7 +199,9 @@ def _symbolic(subject):
         if dynamic:
             twice = tree.map_structure(lambda x: np.concatenate([x, x]), subject.arrays)
             expected = [np.concatenate([_numpy(x)] * 2) for x in subject.outputs]
-            subject.same(subject.run_model(model, twice), f"as a model, of twice the batch (open axes: {dynamic})", expected)
+            subject.same(
+                subject.run_model(model, twice), f"as a model, of twice the batch (open axes: {dynamic})", expected
+            )
 
 
 def _train_step(subject):

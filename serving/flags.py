@@ -99,6 +99,7 @@ def parse_flags(arguments: Sequence[str], prog: str = "seqattn serve") -> Server
     parser = _Parser(
         prog=prog,
         allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Serves SavedModels as TensorFlow Serving does, with its flags.",
         epilog="The other flags of tensorflow_model_server are passed on to it; the embedded server names those that "
         "it does without.",

@@ -1,4 +1,4 @@
-"""The command line: what it explains, what it refuses, and what its commands print. Its modules are called in-process."""
+"""The command line: what it explains, what it refuses, and what its commands print; called in this process."""
 
 from __future__ import annotations
 

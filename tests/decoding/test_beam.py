@@ -131,23 +131,18 @@ def test_attention_follows_the_beams(language):
             np.testing.assert_array_equal(found.attention[row, place], expected)
 
 
-def remembering(language, dtype="float32"):
+def remembering(language):
     """The language's step, whose state also records the ids it has read, in a nested state with further axes.
 
     The attention of a step is the record itself, so that it tells by which parents an answer came.
     """
-    state = {
-        "language": language.state(),
-        "records": (
-            ops.zeros((language.rows, language.max_length, 2), "int32"),
-            [ops.zeros((language.rows, 1), dtype)],
-        ),
-    }
+    record, count = ops.zeros((language.rows, T, 2), "int32"), ops.zeros((language.rows, 1))
+    state = {"language": language.state(), "records": (record, [count])}
 
     def step(ids, state, time):
         record, (count,) = state["records"]
         logits, inner, _ = language.step(ids, state["language"], time)
-        now = ops.equal(ops.arange(language.max_length), time)[None, :, None]  # (1, T, 1)
+        now = ops.equal(ops.arange(T), time)[None, :, None]  # (1, T, 1)
         record = ops.where(now, ids[:, None, None], record)  # (B * G, T, 2)
         return logits, {"language": inner, "records": (record, [count + 1])}, ops.cast(record[..., 1], "float32")
 

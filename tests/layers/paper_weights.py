@@ -33,7 +33,11 @@ def lstm(weights):
     """Keras's order: input, forget, candidate, output."""
     W, U, b = split(weights["kernel"], 4), split(weights["recurrent_kernel"], 4), bias(weights, 4)
     gates = "ifco"
-    return {f"{letter}_{gate}": x for letter, xs in (("W", W), ("U", U), ("b", b)) for gate, x in zip(gates, xs, strict=True)}
+    return {
+        f"{letter}_{gate}": x
+        for letter, xs in (("W", W), ("U", U), ("b", b))
+        for gate, x in zip(gates, xs, strict=True)
+    }
 
 
 def bahdanau(weights):

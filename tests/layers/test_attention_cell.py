@@ -88,7 +88,9 @@ def weights_of(cell):
     """The weights of an attention cell in float64, by part and name."""
     parts = [("cell/", cell.cell.weights), ("attention/", cell.attention.weights)]
     values = {f"{part}{w.name}": numpy(w).astype("float64") for part, weights in parts for w in weights}
-    return values | ({} if cell.attention_units is None else {"vector_kernel": numpy(cell.vector_kernel).astype("float64")})
+    return values | (
+        {} if cell.attention_units is None else {"vector_kernel": numpy(cell.vector_kernel).astype("float64")}
+    )
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -101,9 +103,7 @@ def test_vectors_states_and_trace_equal_the_papers_equations(rng, cell, kind, at
         weights_of(layer_cell), inputs, memory, MASK, cell, kind, **mode
     )
     flags = {"return_sequences": True, "return_state": True, "return_trace": True}
-    output, *states, trace = Recurrent(layer_cell, **flags)(
-        inputs, mask=MASK, memory=memory, memory_mask=MEMORY_MASK
-    )
+    output, *states, trace = Recurrent(layer_cell, **flags)(inputs, mask=MASK, memory=memory, memory_mask=MEMORY_MASK)
     close(output, expected)
     for state, expected_state in zip(states, tree.flatten(expected_states), strict=True):
         close(state, expected_state)
@@ -242,7 +242,9 @@ def test_a_cell_of_keras_attends_as_ours_of_the_same_weights(rng, attend):
 @MODES
 def test_a_cell_of_keras_with_dropout_trains(rng, attend, input_feeding, attention_units):
     mode = {"attend": attend, "input_feeding": input_feeding, "attention_units": attention_units}
-    cell = AttentionCell(keras.layers.LSTMCell(U, dropout=0.5, recurrent_dropout=0.5), LuongAttention("general"), **mode)
+    cell = AttentionCell(
+        keras.layers.LSTMCell(U, dropout=0.5, recurrent_dropout=0.5), LuongAttention("general"), **mode
+    )
     layer, inputs, memory = Recurrent(cell, return_sequences=True), normal(rng, B, T, D), normal(rng, B, S, V)
     layer(inputs, memory=memory)
     first, second = (numpy(layer(inputs, memory=memory, training=True)) for _ in range(2))

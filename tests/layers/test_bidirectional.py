@@ -46,9 +46,7 @@ def test_outputs_states_and_trace_equal_the_loop_in_both_directions(rng, kind, m
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_every_way_to_merge_is_that_of_keras(rng, merge_mode, return_sequences):
     inputs = normal(rng, B, T, D)
-    theirs = keras.layers.Bidirectional(
-        keras.layers.LSTM(U, return_sequences=return_sequences), merge_mode=merge_mode
-    )
+    theirs = keras.layers.Bidirectional(keras.layers.LSTM(U, return_sequences=return_sequences), merge_mode=merge_mode)
     ours = Bidirectional(Recurrent(LSTMCell(U), return_sequences=return_sequences), merge_mode=merge_mode)
     expected = theirs(inputs)
     ours(inputs)

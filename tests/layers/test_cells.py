@@ -43,7 +43,9 @@ def test_gradients_of_a_step_equal_finite_differences(rng, kind):
     found_inputs, found = layer_gradients(
         cell,
         {"inputs": inputs, "states": states},
-        lambda outputs: sum(ops.sum(ops.multiply(x, c)) for x, c in zip(keras.tree.flatten(outputs), share, strict=True)),
+        lambda outputs: sum(
+            ops.sum(ops.multiply(x, c)) for x, c in zip(keras.tree.flatten(outputs), share, strict=True)
+        ),
     )
 
     def loss(values):
@@ -118,7 +120,9 @@ def test_units_that_are_no_width_raise(cell, units):
 @pytest.mark.parametrize("cell", [ElmanCell, GRUCell, LSTMCell])
 @pytest.mark.parametrize("shape", [(B, T, D), (B, None)])
 def test_inputs_that_are_no_step_of_known_width_raise(cell, shape):
-    with pytest.raises(ValueError, match=rf"`{cell.__name__}` takes one step of inputs \(B, D\).*Received: input_shape="):
+    with pytest.raises(
+        ValueError, match=rf"`{cell.__name__}` takes one step of inputs \(B, D\).*Received: input_shape="
+    ):
         cell(U).build(shape)
 
 

@@ -56,7 +56,9 @@ def test_gradients_through_time_and_mask_equal_finite_differences(rng, kind):
     layer = Recurrent(make(U), return_sequences=True)
     layer(inputs)
     randomize(layer, rng)
-    found_inputs, found = layer_gradients(layer, {"inputs": inputs}, lambda x: ops.sum(ops.multiply(x, share)), mask=mask)
+    found_inputs, found = layer_gradients(
+        layer, {"inputs": inputs}, lambda x: ops.sum(ops.multiply(x, share)), mask=mask
+    )
 
     def loss(values):
         return np.sum(run(step, from_layer(values), values["inputs"], num_states, mask=mask)[0] * share)
@@ -187,7 +189,10 @@ def test_dropout_in_stacked_cells_of_keras_is_one_mask_for_all_steps():
 
 
 def test_dropout_is_off_outside_training(rng):
-    layer, inputs = Recurrent(StackedCells([dropping_echo(), dropping_echo()]), return_sequences=True), normal(rng, B, T, D)
+    layer, inputs = (
+        Recurrent(StackedCells([dropping_echo(), dropping_echo()]), return_sequences=True),
+        normal(rng, B, T, D),
+    )
     close(layer(inputs), inputs)
 
 
@@ -254,20 +259,26 @@ def test_cells_of_ours_and_of_keras_stack(rng):
 
 
 def test_what_is_no_cell_raises():
-    with pytest.raises(ValueError, match="`Recurrent` runs a recurrent cell: a layer with `state_size`.*Received: cell="):
+    with pytest.raises(
+        ValueError, match="`Recurrent` runs a recurrent cell: a layer with `state_size`.*Received: cell="
+    ):
         Recurrent(keras.layers.Dense(U))
 
 
 @pytest.mark.parametrize("shape", [(B, D), (B, T, D, D)])
 def test_inputs_that_are_no_sequence_raise(shape):
-    with pytest.raises(ValueError, match=r"`inputs` must have three axes \(batch, time, features\).*Received: inputs_shape="):
+    with pytest.raises(
+        ValueError, match=r"`inputs` must have three axes \(batch, time, features\).*Received: inputs_shape="
+    ):
         Recurrent(GRUCell(U))(np.zeros(shape))
 
 
 def test_a_state_that_does_not_fit_raises():
     layer, inputs = Recurrent(LSTMCell(U)), np.zeros((B, T, D))
     for state in ([np.zeros((B, U))], [np.zeros((B, U)), np.zeros((B, V))], [np.zeros((B, U))] * 3):
-        with pytest.raises(ValueError, match=r"`initial_state` must hold one tensor for each state.*Expected.*Received: \["):
+        with pytest.raises(
+            ValueError, match=r"`initial_state` must hold one tensor for each state.*Expected.*Received: \["
+        ):
             layer(inputs, initial_state=state)
 
 
@@ -282,7 +293,9 @@ def test_a_memory_that_is_missing_or_does_not_fit_raises():
         layer(np.zeros((B, T, D)))
     with pytest.raises(ValueError, match=r"needs `memory` with three axes.*Received: memory_shape=\(2, 11\)"):
         layer(np.zeros((B, T, D)), memory=np.zeros((B, V)))
-    with pytest.raises(ValueError, match=r"batch sizes must agree.*inputs_shape=\(2, 3, 7\), memory_shape=\(4, 5, 11\)"):
+    with pytest.raises(
+        ValueError, match=r"batch sizes must agree.*inputs_shape=\(2, 3, 7\), memory_shape=\(4, 5, 11\)"
+    ):
         layer(np.zeros((B, T, D)), memory=np.zeros((2 * B, S, V)))
 
 

@@ -23,12 +23,9 @@ SETTINGS = [
     {"cell": "lstm", "attention": "dot", "attend": "before", "input_feeding": False, "num_layers": 1},
     {"cell": "gru", "attention": "concat", "attend": "after", "input_feeding": False, "num_layers": 2},
 ]
-EVERY_SETTING = pytest.mark.parametrize(
-    "settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values()))
-)
-SOME_SETTINGS = pytest.mark.parametrize(
-    "settings", SETTINGS[:4], ids=lambda settings: "-".join(map(str, settings.values()))
-)
+NAMES = ["-".join(map(str, settings.values())) for settings in SETTINGS]
+EVERY_SETTING = pytest.mark.parametrize("settings", SETTINGS, ids=NAMES)
+SOME_SETTINGS = pytest.mark.parametrize("settings", SETTINGS[:4], ids=NAMES[:4])
 
 
 def small_model(rng, **settings):

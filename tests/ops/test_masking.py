@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -45,12 +46,13 @@ def test_scores_are_float32_at_least(dtype):
 
 
 def test_float64_logits_keep_their_precision(rng):
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX has no float64 unless it is switched on for the whole process")
     logits = rng.normal(size=(B, S))
     scores = masked_softmax(ops.convert_to_tensor(logits, dtype="float64"), MASK)
-    if ops.dtype(ops.zeros((), dtype="float64")) == "float64":
-        assert ops.dtype(scores) == "float64"
-        expected = [softmax(row, MASK[index]) for index, row in enumerate(logits)]
-        np.testing.assert_allclose(ops.convert_to_numpy(scores), expected, rtol=1e-14)
+    assert ops.dtype(scores) == "float64"
+    expected = [softmax(row, MASK[index]) for index, row in enumerate(logits)]
+    np.testing.assert_allclose(ops.convert_to_numpy(scores), expected, rtol=1e-14)
 
 
 def test_float16_alone_is_widened():

@@ -1,6 +1,5 @@
 """Axes and arrays of the tests."""
 
-
 B, T, S, D, V, U = 2, 3, 5, 7, 11, 13  # different primes: a swapped axis cannot pass
 
 

@@ -36,6 +36,4 @@ def run(step, weights, inputs, num_states=1, first_states=None, mask=None, go_ba
     units = len(next(value for name, value in weights.items() if name.startswith("b")))
     zeros = np.zeros((len(inputs), units))
     states = [zeros] * num_states if first_states is None else first_states
-    return over_time(
-        lambda x, states, row: step(weights, x, states), inputs, states, zeros, mask, go_backwards
-    )
+    return over_time(lambda x, states, row: step(weights, x, states), inputs, states, zeros, mask, go_backwards)

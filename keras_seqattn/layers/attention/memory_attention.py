@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.output_spec import in_compute_dtype
 from keras_seqattn.ops import masked_softmax, widen
 
 
@@ -69,6 +70,9 @@ class MemoryAttention(keras.layers.Layer):
         if query_mask is not None:
             context = ops.where(query_mask[:, :, None], context, ops.zeros_like(context))
         return (context, scores) if return_attention_scores else context
+
+    def compute_output_spec(self, *args, **kwargs):
+        return in_compute_dtype(self, super().compute_output_spec(*args, **kwargs))
 
     def compute_mask(self, query, previous_mask=None):
         return previous_mask  # the query's: Keras passes the first argument, and the mask that it carries

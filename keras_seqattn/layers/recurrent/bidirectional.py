@@ -4,6 +4,7 @@ import keras
 from keras import ops, tree
 
 from keras_seqattn.layers.nesting import revive, serialize
+from keras_seqattn.layers.output_spec import in_compute_dtype
 from keras_seqattn.layers.recurrent.recurrent import Recurrent
 
 MERGE = {
@@ -102,6 +103,9 @@ class Bidirectional(keras.layers.Layer):
         if flip:
             trace = tree.map_structure(lambda x: ops.flip(x, axis=1), trace)
         return {"output": output, "states": states, "trace": trace}
+
+    def compute_output_spec(self, *args, **kwargs):
+        return in_compute_dtype(self, super().compute_output_spec(*args, **kwargs))
 
     def compute_mask(self, inputs, mask=None):
         mask = self.layer.compute_mask(inputs, mask)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.output_spec import in_compute_dtype
+
 
 class RecurrentCell(keras.layers.Layer):
     """Base of the cells: Keras's cell protocol, cut into what comes before, in and after the loop.
@@ -54,6 +56,9 @@ class RecurrentCell(keras.layers.Layer):
         output, states, _ = self.one_step(inputs, states, training=training)
         return output, states
 
+    def compute_output_spec(self, *args, **kwargs):
+        return in_compute_dtype(self, super().compute_output_spec(*args, **kwargs))
+
     def one_step(self, inputs, states, memory=None, training=False):
         """`step` between its `project` and its `readout`; `memory` as `prepare_memory` gave it.
 
@@ -65,6 +70,7 @@ class RecurrentCell(keras.layers.Layer):
         return results
 
     def get_initial_state(self, batch_size=None):
+        """The states before the first step: zeros, nested as `call` takes them."""
         return keras.tree.map_structure(
             lambda size: ops.zeros((batch_size, size), dtype=self.compute_dtype), list(self._sizes())
         )

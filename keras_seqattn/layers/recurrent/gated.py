@@ -51,9 +51,11 @@ class KernelCell(RecurrentCell):
         )
 
     def bias_shape(self):
+        """Shape of the bias of all gates."""
         return (self.num_gates * self.units,)
 
     def make_bias(self, shape, dtype=None):
+        """What the bias starts as."""
         return self.bias_initializer(shape, dtype=dtype)
 
     def input_bias(self):

@@ -4,6 +4,7 @@ import keras
 from keras import ops, tree
 
 from keras_seqattn.layers.nesting import revive, serialize
+from keras_seqattn.layers.output_spec import in_compute_dtype
 from keras_seqattn.layers.recurrent.cell import check_cell, stages, zero_state
 from keras_seqattn.ops import keep_rows, scan
 
@@ -190,6 +191,9 @@ class Recurrent(keras.layers.Layer):
             trace = {**trace, **read}
             results.append(trace if mask is None else tree.map_structure(lambda x: zero_elsewhere(mask, x), trace))
         return results[0] if len(results) == 1 else tuple(results)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return in_compute_dtype(self, super().compute_output_spec(*args, **kwargs))
 
     def compute_mask(self, inputs, mask=None):
         if isinstance(mask, list | tuple):

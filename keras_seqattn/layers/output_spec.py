@@ -1,0 +1,14 @@
+"""What a layer's outputs will be like, known before they are computed."""
+
+import keras
+
+
+def in_compute_dtype(layer, spec):
+    """Symbolic outputs of `layer`, the floats in its compute dtype: on PyTorch, Keras traces weights in their own."""
+
+    def retype(output):
+        if not keras.backend.is_float_dtype(output.dtype):
+            return output
+        return keras.KerasTensor(output.shape, dtype=layer.compute_dtype)
+
+    return keras.tree.map_structure(retype, spec)

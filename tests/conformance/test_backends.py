@@ -1,0 +1,35 @@
+"""The layers on the other backends: the same tests, each in a process of its own, as Keras chooses its backend once."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ("tests/conformance", "tests/layers", "tests/ops")
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow_only  # from there the others are started
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_layers_and_ops_pass_their_tests_on_another_backend(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    own = ("PYTEST_", "OMP_NUM_THREADS")  # what belongs to this run, not to the one it starts
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *TESTS, "-q", "-p", "no:cacheprovider"],
+        env={**environment, "KERAS_BACKEND": backend},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    summary = done.stdout.splitlines()[-1:]
+    assert done.returncode == 0, done.stdout[-20_000:]
+    assert " passed" in "".join(summary), summary

@@ -1,0 +1,56 @@
+"""The same tests on JAX and PyTorch, each in a process of its own: Keras takes its backend once, when it is imported."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# All of them run by hand, with `KERAS_BACKEND=jax pytest tests/decoding tests/models`. Here at least one of each kind,
+# as JAX compiles every loop anew: words of names, all of which must be in the name of a test.
+CHOSEN = [
+    "test_greedy",
+    "jax_jit",
+    "half_precision_states",
+    "never_stops_early 2.0-3",
+    "exhaustive 6-1.0",
+    "beam_of_one 0.6",
+    "finished 13-3",
+    "attention_follows",
+    "states_follow",
+    "half_precision_logits beam",
+    "forbidden 6--1000000000.0",
+    "papers lstm-general",
+    "papers gru-bahdanau",
+    "aligning Beam-elman-dot",
+    "empty_source gru-bahdanau",
+    "mixed_precision mixed_bfloat16",
+    "comes_back_and_trains_on elman",
+    "every_weight float32",
+    "test_losses",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow_only  # where this session runs on another backend, it is the test
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_decoding_models_and_losses_hold_on_other_backends(backend):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    chosen = " or ".join(f"({' and '.join(words.split())})" for words in CHOSEN)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "-k", chosen]
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # JAX: small programs, better compiled soon than well
+        "OMP_NUM_THREADS": "1",  # PyTorch: small tensors, for which threads only wait for each other
+    }
+    folders = ["tests/decoding", "tests/models", "tests/test_losses.py"]
+    run = subprocess.run([*command, *folders], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
+    passed = int(run.stdout.rsplit(" passed", 1)[0].split()[-1])
+    assert passed >= len(CHOSEN), run.stdout[-2000:]
