@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MODEL ?= dates
-SLOW ?= 1
+# Test processes; each takes about 4 GiB, and keeps the tests of one file together.
+JOBS ?= 2
 
 .PHONY: help demo test lint serve bench clean
 
@@ -18,7 +19,7 @@ demo: .venv/.demo
 	$(BIN)/seqattn demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -22,7 +22,8 @@ class Greedy:
     Example:
         >>> def step(ids, state, time):  # counts upwards; 4 ends
         ...     return ops.one_hot(ids + 1, 5), state, None
-        >>> Greedy()(step, [], ops.array([1, 2]), max_length=6, end_id=4).ids.tolist()
+        >>> found = Greedy()(step, [], ops.array([1, 2]), max_length=6, end_id=4)
+        >>> ops.convert_to_numpy(found.ids).tolist()
         [[2, 3, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
     """
 

@@ -92,9 +92,7 @@ CASES = [
         "Recurrent-stateful",
         lambda: layers.Recurrent(layers.GRUCell(U), return_state=True, stateful=True),
         SEQUENCE,
-        # A state belongs to a row: the batch size is fixed, and Keras exports no model that assigns to its variables
-        # for every batch size.
-        {"dynamic": None},
+        {"dynamic": None},  # a state belongs to a row: the batch size is fixed
     ),
     Case(
         "Recurrent-stacked",
@@ -120,7 +118,8 @@ CASES = [
     Case(
         "Bidirectional-apart",
         lambda: layers.Bidirectional(
-            layers.Recurrent(luong_cell(), return_sequences=True, return_state=True, return_trace=True), merge_mode=None
+            layers.Recurrent(bahdanau_cell(), return_sequences=True, return_state=True, return_trace=True),
+            merge_mode=None,
         ),
         ATTENDING,
     ),

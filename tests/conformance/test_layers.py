@@ -23,8 +23,8 @@ def test_a_layer_keeps_every_rule(case):
 # - call arguments that `build` does not know, such as masks and states, but as constants, without its training step and
 #   without its comparison of dtypes in half precision (`check_layer`, rules train_step and mixed_precision);
 # - several outputs in its training step, as `compile` wants one loss each (the same);
-# - in its comparison of dtypes, layers whose outputs are foretold by tracing: it traces outside of a call, where weights
-#   are not cast to half precision, so a `Recurrent` would be foretold in float32 (`check_layer`, rule mixed_precision).
+# - in its comparison of dtypes, layers whose outputs are foretold by tracing: it traces outside of a call, where no
+#   weight is cast to half precision, and float32 does not go with float16 (`check_layer`, rule mixed_precision).
 # So each cell stands here twice: by itself with constant states, and in a `Recurrent` that has one input.
 ONE_INPUT = {
     "ElmanCell": lambda: layers.Recurrent(layers.ElmanCell(U), return_sequences=True),

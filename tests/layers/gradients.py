@@ -58,11 +58,11 @@ def assert_slopes_equal(loss, values, found, rng, directions=3, rtol=1e-3, atol=
         for _ in range(directions):
             direction = keras.tree.map_structure(lambda x: rng.normal(size=x.shape), value)
 
-            def at(step, name=name, value=value, direction=direction):
-                moved = keras.tree.map_structure(lambda x, d: x + step * d, value, direction)
-                return loss({**values, name: moved})
-
-            slope = (at(1e-5) - at(-1e-5)) / 2e-5
+            forth, back = (
+                keras.tree.map_structure(lambda x, d, step=step: x + step * d, value, direction)
+                for step in (1e-5, -1e-5)
+            )
+            slope = (loss({**values, name: forth}) - loss({**values, name: back})) / 2e-5
             pairs = zip(keras.tree.flatten(found[name]), keras.tree.flatten(direction), strict=True)
             told = sum(np.sum(gradient.astype("float64") * d) for gradient, d in pairs)
             np.testing.assert_allclose(told, slope, rtol=rtol, atol=atol, err_msg=f"gradient of {name}")

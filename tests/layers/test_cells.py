@@ -120,9 +120,7 @@ def test_units_that_are_no_width_raise(cell, units):
 @pytest.mark.parametrize("cell", [ElmanCell, GRUCell, LSTMCell])
 @pytest.mark.parametrize("shape", [(B, T, D), (B, None)])
 def test_inputs_that_are_no_step_of_known_width_raise(cell, shape):
-    with pytest.raises(
-        ValueError, match=rf"`{cell.__name__}` takes one step of inputs \(B, D\).*Received: input_shape="
-    ):
+    with pytest.raises(ValueError, match=rf"`{cell.__name__}` takes one step of inputs \(B, D\).*input_shape="):
         cell(U).build(shape)
 
 

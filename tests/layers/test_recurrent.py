@@ -11,10 +11,9 @@ from tests.reference.arrays import B, D, S, T, U, V, normal
 from tests.reference.over_time import run
 
 KIND = pytest.mark.parametrize("kind", KINDS)
-# (B, T): padding on the right, on the left, in between, and a row without any step.
+# (B, T): padding on the right and on the left, in between, and a row without any step.
 MASKS = {
-    "right": np.array([[1, 1, 0], [1, 0, 0]], bool),
-    "left": np.array([[0, 1, 1], [0, 0, 1]], bool),
+    "ends": np.array([[1, 1, 0], [0, 1, 1]], bool),
     "holes": np.array([[1, 0, 1], [0, 1, 0]], bool),
     "empty": np.array([[0, 0, 0], [1, 1, 1]], bool),
 }
@@ -102,9 +101,9 @@ def test_a_mask_of_numbers_means_what_a_mask_of_truth_values_means(rng):
 
 
 def masked_inputs(rng):
-    """Inputs whose Keras mask is MASKS["right"], and that mask."""
-    inputs = np.abs(normal(rng, B, T, D)) * MASKS["right"][:, :, None]
-    return keras.layers.Masking()(inputs), MASKS["right"]
+    """Inputs whose Keras mask is MASKS["ends"], and that mask."""
+    inputs = np.abs(normal(rng, B, T, D)) * MASKS["ends"][:, :, None]
+    return keras.layers.Masking()(inputs), MASKS["ends"]
 
 
 def test_the_mask_that_inputs_carry_is_the_mask(rng):
@@ -139,10 +138,10 @@ def test_the_mask_goes_on_with_the_sequence(rng, go_backwards):
 
 
 def test_only_a_sequence_carries_a_mask_on():
-    mask = ops.convert_to_tensor(MASKS["right"])
+    mask = ops.convert_to_tensor(MASKS["ends"])
     assert Recurrent(GRUCell(U)).compute_mask(None, mask) is None
     (first,) = Recurrent(GRUCell(U), return_sequences=True, return_state=True).compute_mask(None, mask)
-    np.testing.assert_array_equal(numpy(first), MASKS["right"])
+    np.testing.assert_array_equal(numpy(first), MASKS["ends"])
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_dropout_is_off_outside_training(rng):
 @pytest.mark.parametrize("mask", [None, "holes"])
 def test_a_stateful_layer_reads_two_halves_as_the_whole(rng, kind, mask):
     cell, inputs = KINDS[kind][0](U), normal(rng, B, 2 * T, D)
-    mask = None if mask is None else np.concatenate([MASKS["holes"], MASKS["right"]], axis=1)
+    mask = None if mask is None else np.concatenate([MASKS["holes"], MASKS["ends"]], axis=1)
     halves = [slice(0, T), slice(T, 2 * T)]
     whole = Recurrent(cell, return_sequences=True)(inputs, mask=mask)
     layer = Recurrent(cell, return_sequences=True, stateful=True)
@@ -259,26 +258,20 @@ def test_cells_of_ours_and_of_keras_stack(rng):
 
 
 def test_what_is_no_cell_raises():
-    with pytest.raises(
-        ValueError, match="`Recurrent` runs a recurrent cell: a layer with `state_size`.*Received: cell="
-    ):
+    with pytest.raises(ValueError, match="`Recurrent` runs a recurrent cell: a layer with `state_size`.*cell="):
         Recurrent(keras.layers.Dense(U))
 
 
 @pytest.mark.parametrize("shape", [(B, D), (B, T, D, D)])
 def test_inputs_that_are_no_sequence_raise(shape):
-    with pytest.raises(
-        ValueError, match=r"`inputs` must have three axes \(batch, time, features\).*Received: inputs_shape="
-    ):
+    with pytest.raises(ValueError, match=r"`inputs` must have three axes \(batch, time, features\).*inputs_shape="):
         Recurrent(GRUCell(U))(np.zeros(shape))
 
 
 def test_a_state_that_does_not_fit_raises():
     layer, inputs = Recurrent(LSTMCell(U)), np.zeros((B, T, D))
     for state in ([np.zeros((B, U))], [np.zeros((B, U)), np.zeros((B, V))], [np.zeros((B, U))] * 3):
-        with pytest.raises(
-            ValueError, match=r"`initial_state` must hold one tensor for each state.*Expected.*Received: \["
-        ):
+        with pytest.raises(ValueError, match=r"`initial_state` must hold one tensor for each.*Expected.*Received: \["):
             layer(inputs, initial_state=state)
 
 
@@ -293,9 +286,7 @@ def test_a_memory_that_is_missing_or_does_not_fit_raises():
         layer(np.zeros((B, T, D)))
     with pytest.raises(ValueError, match=r"needs `memory` with three axes.*Received: memory_shape=\(2, 11\)"):
         layer(np.zeros((B, T, D)), memory=np.zeros((B, V)))
-    with pytest.raises(
-        ValueError, match=r"batch sizes must agree.*inputs_shape=\(2, 3, 7\), memory_shape=\(4, 5, 11\)"
-    ):
+    with pytest.raises(ValueError, match=r"batch sizes must agree.*=\(2, 3, 7\), memory_shape=\(4, 5, 11\)"):
         layer(np.zeros((B, T, D)), memory=np.zeros((2 * B, S, V)))
 
 

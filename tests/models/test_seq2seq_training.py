@@ -9,7 +9,6 @@ from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.models import Seq2Seq
 from tests.models.small import (
     END,
-    EVERY_SETTING,
     SOME_SETTINGS,
     START,
     B,
@@ -41,7 +40,7 @@ def compiled(model, **options):
 # Saving
 
 
-@EVERY_SETTING
+@SOME_SETTINGS
 def test_a_model_comes_back_from_its_config(rng, settings):
     model, source, target = small_model(rng, **settings, dropout=0.2), sources(rng), targets(rng)
     again = Seq2Seq.from_config(model.get_config())

@@ -115,7 +115,7 @@ class Recurrent(keras.layers.Layer):
         if initial is None:
             if not self.stateful:
                 return zeros
-            initial = [ops.convert_to_tensor(state) for state in self.states]
+            initial = [ops.copy(state) for state in self.states]  # they are assigned to after the loop
         flat, wanted = tree.flatten(initial), tree.flatten(zeros)
         if len(flat) != len(wanted) or any(a.shape[1:] != b.shape[1:] for a, b in zip(flat, wanted, strict=True)):
             raise ValueError(
