@@ -257,6 +257,27 @@ def test_cells_of_ours_and_of_keras_stack(rng):
         close(Recurrent(StackedCells(cells), return_sequences=True)(inputs), numpy(x))
 
 
+class MatrixCell(keras.layers.Layer):
+    """A cell of Keras's protocol whose state is a matrix: the sum of its inputs' outer products."""
+
+    state_size, output_size = D, D
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, D, D))]
+
+    def call(self, inputs, states):
+        state = states[0] + inputs[:, :, None] * inputs[:, None, :]
+        return ops.sum(state, axis=-1), [state]
+
+
+def test_a_state_may_be_a_matrix(rng):
+    layer, inputs, mask = Recurrent(MatrixCell(), return_state=True), normal(rng, B, T, D), MASKS["holes"]
+    _, state = layer(inputs, mask=mask)
+    close(state, np.einsum("btd,bte,bt->bde", inputs, inputs, mask))
+    symbolic, symbolic_state = layer(keras.Input((None, D)))
+    assert (symbolic.shape, symbolic_state.shape) == ((None, D), (None, D, D))
+
+
 def test_what_is_no_cell_raises():
     with pytest.raises(ValueError, match="`Recurrent` runs a recurrent cell: a layer with `state_size`.*cell="):
         Recurrent(keras.layers.Dense(U))
