@@ -48,8 +48,7 @@ def test_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capfd)
     monkeypatch.setenv("PWD", str(tmp_path))
     monkeypatch.setenv("no_proxy", "*")
     (tmp_path / "pairs.tsv").write_text("".join(f"word {n}\tpalabra {n}\n" for n in range(400)), encoding="utf-8")
-    server = None
-    ran = []
+    server, ran, port = None, [], free_port()
     try:
         for line in commands(ROOT / "README.md"):
             words = [word.replace("$PWD", str(tmp_path)) for word in shlex.split(line, comments=True)]
@@ -59,14 +58,18 @@ def test_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capfd)
                 extra = SHORT_DATES if words[2] == "dates" else ["--vocabulary-size=300"]
                 assert main([*words[1:], *SHORT, *extra]) == 0, line
             elif words[:2] == ["seqattn", "serve"]:
-                server = subprocess.Popen([sys.executable, str(ROOT / "seqattn.py"), *words[1:]])
-                wait_for_port(8501, server)
+                server = subprocess.Popen(
+                    [sys.executable, str(ROOT / "seqattn.py"), *words[1:], f"--rest_api_port={port}"]
+                )
+                wait_for_port(port, server)
+            elif words[:2] == ["seqattn", "ask"]:
+                assert main([*words[1:], f"--url=http://localhost:{port}"]) == 0, line
             elif words[0] == "seqattn":
                 assert main(words[1:]) == 0, line
             else:
                 assert words[0] == "curl"
                 body, url = words[words.index("-d") + 1], words[-1]
-                assert '"predictions"' in post(url, body)
+                assert '"predictions"' in post(url.replace("8501", str(port)), body)
             ran.append(" ".join(words[:2]))
     finally:
         if server is not None:
@@ -77,6 +80,14 @@ def test_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capfd)
             killer.cancel()
     assert {"seqattn train", "seqattn evaluate", "seqattn export", "seqattn serve", "seqattn ask"} <= set(ran)
     assert "exact_match" in capfd.readouterr().out
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_for_port(port, process):
