@@ -42,7 +42,7 @@ def alignment_figure(source_tokens, answer_tokens, attention, title=None):
 
     Tokens that no installed font can draw stand as their code points (`U+6708`).
 
-    Args: as `alignment_text`; `title`: str above the picture.
+    Args: as `alignment_text`; `title`: str above the picture, of one or more lines.
     Returns: `matplotlib.figure.Figure`.
     Raises: ImportError without matplotlib; ValueError when there are fewer scores than tokens.
     """
@@ -68,7 +68,7 @@ def alignment_figure(source_tokens, answer_tokens, attention, title=None):
     axes.set_ylabel("answer")
     figure.colorbar(image, label="attention", shrink=0.9)
     if title:
-        figure.suptitle(drawable(title, fonts), **style)
+        figure.suptitle("\n".join(drawable(line, fonts) for line in title.splitlines()), **style)
     return figure
 
 

@@ -45,7 +45,8 @@ def draw(answering: TextToText, texts: Sequence[str]) -> list[Any]:
             [token.decode("utf-8", "replace") for token in found[name][row]]
             for name in ("source_tokens", "answer_tokens")
         )
-        title = f"{text}  →  {found['answer'][row].decode('utf-8', 'replace')}"
+        # A line each: beside a text that runs from right to left, the answer would be drawn backwards.
+        title = f"{text}\n→ {found['answer'][row].decode('utf-8', 'replace')}"
         figures.append(alignment_figure(source, answer, found["attention"][row], title))
     return figures
 
