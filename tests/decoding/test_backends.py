@@ -34,7 +34,7 @@ CHOSEN = [
 
 
 @pytest.mark.slow
-@pytest.mark.tensorflow_only  # where this session runs on another backend, it is the test
+@pytest.mark.tensorflow_only  # run on another backend, the whole test run is this test
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_decoding_models_and_losses_hold_on_other_backends(backend):
     if find_spec(backend) is None:
