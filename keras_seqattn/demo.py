@@ -27,9 +27,10 @@ def run() -> None:
     say(console, "1  Train: seqattn train dates")
     train(console)
     say(console, "2  Look: what each digit of the answer read")
-    look(console)
+    answering = open_run()
+    look(console, answering)
     say(console, f"3  Export: seqattn export {RUN}")
-    version = export()
+    version = export(answering)
     console.print(f"{version}, signatures serving_default and serving_attention, strings in and strings out")
     say(console, f"4  Serve: seqattn serve --model_name=dates --model_base_path=$PWD/{MODEL}")
     ask(console)
@@ -66,12 +67,11 @@ def open_run() -> Any:
     return text_to_text.load(RunFolder.open(RUN), text_to_text.decoder(1, 0.0))
 
 
-def look(console: Console) -> None:
+def look(console: Console, answering: Any) -> None:
     """An alignment in the terminal, and pictures in the run's folder."""
     from keras_seqattn.inspection import alignment_text
     from keras_seqattn.training.callbacks.alignments import as_png, draw
 
-    answering = open_run()
     found = {name: value.numpy() for name, value in answering(QUESTIONS[:1]).items()}
     tokens = ([token.decode() for token in found[name][0]] for name in ("source_tokens", "answer_tokens"))
     console.print(alignment_text(*tokens, found["attention"][0]), markup=False)
@@ -80,14 +80,14 @@ def look(console: Console) -> None:
     console.print(f"pictures: {RUN}/alignment-0.png to alignment-{len(QUESTIONS) - 1}.png")
 
 
-def export() -> Path:
+def export(answering: Any) -> Path:
     """The next version in saved_models/dates."""
     from keras_seqattn.serving.export import export_text_to_text
     from keras_seqattn.training.run_folder import RunFolder
 
     stored = RunFolder(RUN)
     card = {"recipe": "dates", "metrics": stored.read_json("metrics.json")}
-    return export_text_to_text(open_run(), MODEL, card, QUESTIONS)
+    return export_text_to_text(answering, MODEL, card, QUESTIONS)
 
 
 def ask(console: Console) -> None:
