@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from benchmarks.timing import interleaved, table
+from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.models import Seq2Seq
 from keras_seqattn.training.fit import FitSettings, compile_model
 
@@ -20,7 +21,7 @@ def step(batch, length, answer, source, target, xla, **settings):
     """A function that trains one step."""
     rng = np.random.default_rng(0)
     model = Seq2Seq(source, target, **settings)
-    compile_model(model, FitSettings(xla=xla, label_smoothing=0.1), steps=1000)
+    compile_model(model, FitSettings(xla=xla), 1000, SequenceCrossentropy(label_smoothing=0.1))
     inputs = {"source": rng.integers(4, source, (batch, length)), "target": rng.integers(4, target, (batch, answer))}
     wanted, weights = rng.integers(4, target, (batch, answer)), np.ones((batch, answer), "float32")
     return lambda: model.train_on_batch(inputs, wanted, weights)

@@ -1,7 +1,7 @@
 """Layers that read, remember and attend, for Keras 3."""
 
-from keras_seqattn import decoding, layers, losses, models, ops
+from keras_seqattn import checkpoints, decoding, layers, losses, models, ops, schedules
 
 __version__ = "0.1.0"
 
-__all__ = ["decoding", "layers", "losses", "models", "ops"]
+__all__ = ["checkpoints", "decoding", "layers", "losses", "models", "ops", "schedules"]

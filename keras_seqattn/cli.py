@@ -68,7 +68,7 @@ def recipes(arguments: Sequence[str]) -> None:
     from keras_seqattn.training.recipes import NAMES, load_recipe
 
     for name in NAMES:
-        print(f"{name:12} {load_recipe(name).Config.__doc__}")
+        print(f"{name:15} {load_recipe(name).Config.__doc__}")
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -121,6 +121,11 @@ def evaluate(arguments: Sequence[str]) -> None:
     from keras_seqattn.training.evaluate import evaluate as measure
 
     run, recipe, config = open_run(folder)
+    if not answers_texts(recipe):
+        if given != EvaluateSettings():
+            raise ValueError(f"The settings of `evaluate` are for models that answer texts. Received: {config.recipe}.")
+        print_figures(recipe.evaluate(run, config))
+        return
     splits, scores = recipe.test_part(config)
     if not given.url:
         print_figures(measure(answering(run, config, given), splits.test, scores))
@@ -156,7 +161,12 @@ def export(arguments: Sequence[str]) -> None:
 
     from keras_seqattn.serving.export import export_text_to_text
 
-    run, _, config = open_run(folder)
+    run, recipe, config = open_run(folder)
+    if not answers_texts(recipe):
+        raise ValueError(
+            "`export` writes models that answer texts with texts, so this run has nothing to export yet. "
+            f"Received: {folder}, a run of {config.recipe}."
+        )
     stored = run.read_json("config.json")
     metrics = run.read_json("metrics.json") if (run.path / "metrics.json").is_file() else {}
     name = given.name or stored["recipe"]
@@ -176,6 +186,11 @@ def open_run(folder: str) -> Any:
     names = {field.name for field in fields(recipe.Config)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items() if name in names}
     return run, recipe, recipe.Config(**values)
+
+
+def answers_texts(recipe: Any) -> bool:
+    """Whether a recipe's models answer texts with texts; the others are evaluated in a way of their own."""
+    return hasattr(recipe, "test_part")
 
 
 def answering(run: Any, config: Any, given: Decoding) -> Any:

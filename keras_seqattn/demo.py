@@ -70,7 +70,8 @@ def open_run() -> Any:
 def look(console: Console, answering: Any) -> None:
     """An alignment in the terminal, and pictures in the run's folder."""
     from keras_seqattn.inspection import alignment_text
-    from keras_seqattn.training.callbacks.alignments import as_png, draw
+    from keras_seqattn.training.callbacks.alignments import draw
+    from keras_seqattn.training.callbacks.summaries import as_png
 
     found = {name: value.numpy() for name, value in answering(QUESTIONS[:1]).items()}
     tokens = ([token.decode() for token in found[name][0]] for name in ("source_tokens", "answer_tokens"))

@@ -294,7 +294,10 @@ def _export(subject):
 
     model = subject.model(subject.twin(), subject.dynamic)
     with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, format="tf_saved_model", verbose=False)
+        signature = {}
+        if subject.dynamic is None:  # the layer has a batch size of its own, where Keras leaves it open
+            signature["input_signature"] = [[tf.TensorSpec(x.shape, x.dtype) for x in tree.flatten(subject.arrays)]]
+        model.export(folder, format="tf_saved_model", verbose=False, **signature)
         served = tf.saved_model.load(folder)
         subject.same(tree.flatten(served.serve(tree.flatten(subject.arrays))), "exported and served")
 

@@ -34,7 +34,7 @@ ARROWS = {
 # The command line and what it starts may reach every room, but only from inside functions.
 ENTRANCES = {"cli", "demo"}
 # The package itself names its rooms; it may not pull in those that need more than Keras.
-OPENED_AT_IMPORT = {"decoding", "layers", "losses", "metrics", "models", "ops", "schedules"}
+OPENED_AT_IMPORT = {"checkpoints", "decoding", "layers", "losses", "metrics", "models", "ops", "schedules"}
 # Imported inside the function that needs them: the library works without them, and starts without waiting for them.
 LAZY = {
     "babel", "grpc", "httpx", "jax", "matplotlib", "orjson", "prometheus_client", "sacrebleu", "sentencepiece",

@@ -180,3 +180,45 @@ def test_a_model_trains_with_it_and_is_saved_with_it(rng, y_true, keep, tmp_path
 def test_a_smoothing_that_is_no_share_raises(label_smoothing):
     with pytest.raises(ValueError, match=rf"`label_smoothing` is a share in \[0, 1\)\. .*={label_smoothing}"):
         SequenceCrossentropy(label_smoothing)
+
+
+@SMOOTHING
+def test_over_sequences_it_is_the_mean_of_what_each_sequence_costs(y_true, logits, keep, label_smoothing):
+    loss = SequenceCrossentropy(label_smoothing, reduction="mean_over_sequences")
+    costs = [loss_of_each_step(y_true, logits, label_smoothing)[row, kept].sum() for row, kept in enumerate(keep)]
+    np.testing.assert_allclose(float(loss(y_true, logits, sample_weight=keep)), np.mean(costs), rtol=1e-5)
+    alone = [float(loss(y_true[row : row + 1, kept], logits[row : row + 1, kept])) for row, kept in enumerate(keep)]
+    np.testing.assert_allclose(alone, costs, rtol=1e-5)
+
+
+def test_over_sequences_an_empty_one_is_not_there(y_true, logits, keep):
+    loss = SequenceCrossentropy(0.1, reduction="mean_over_sequences")
+    keep = keep & np.array([[True], [False], [True]])
+    expected = loss(y_true[[0, 2]], logits[[0, 2]], sample_weight=keep[[0, 2]])
+    np.testing.assert_allclose(float(loss(y_true, logits, sample_weight=keep)), float(expected), rtol=1e-6)
+    assert float(loss(y_true, logits, sample_weight=np.zeros((B, T)))) == 0
+
+
+def test_over_sequences_masks_and_weights_of_sequences_count(y_true, logits, keep):
+    loss = SequenceCrossentropy(reduction="mean_over_sequences")
+    masked = keras.layers.Masking(mask_value=99.0)(np.where(keep[..., None], logits, 99.0).astype("float32"))
+    np.testing.assert_allclose(float(loss(y_true, masked)), float(loss(y_true, logits, sample_weight=keep)), rtol=1e-6)
+    costs = loss_of_each_step(y_true, logits, 0.0).sum(axis=1)
+    found = loss(y_true, logits, sample_weight=np.array([0.5, 0.0, 2.0], "float32"))
+    np.testing.assert_allclose(float(found), (0.5 * costs[0] + 2 * costs[2]) / 2, rtol=1e-5)
+
+
+def test_a_weight_for_each_sequence_is_one_for_each_of_its_steps(y_true, logits):
+    weights = np.array([0.5, 0.0, 2.0], "float32")
+    expected = SequenceCrossentropy(0.1)(y_true, logits, sample_weight=np.tile(weights[:, None], (1, T)))
+    np.testing.assert_allclose(
+        float(SequenceCrossentropy(0.1)(y_true, logits, sample_weight=weights)), float(expected), rtol=1e-6
+    )
+
+
+def test_over_sequences_survives_its_config_and_trains(y_true, logits):
+    loss = SequenceCrossentropy(0.1, reduction="mean_over_sequences")
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert float(again(y_true, logits)) == float(loss(y_true, logits))
+    with pytest.raises(ValueError, match="reduction"):
+        SequenceCrossentropy(reduction="mean_over_days")

@@ -3,31 +3,20 @@
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.pages import ROOT, blocks, commands, run_python
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What makes the trainings of the page short enough for a test; everything else runs as it is printed.
 SHORT = ["--epochs=1", "--units=8", "--embedding-dim=8", "--xla=off"]
 SHORT_DATES = ["--num-train=600", "--num-validation=40", "--num-test=60"]
 
 
-def blocks(page, language):
-    return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
-
-
-def commands(page):
-    return [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_python_blocks_run_in_their_order(page):
-    names = {"__name__": "readme"}
-    for text in blocks(page, "python"):
-        exec(compile(text, str(page), "exec"), names)
+    run_python(page)
 
 
 def test_make_targets_of_the_pages_exist():

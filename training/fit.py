@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
 
 from keras_seqattn.losses import SequenceCrossentropy
-from keras_seqattn.training.bucketing import TokenizedPairs, batches
 from keras_seqattn.training.callbacks.checkpoints import Checkpoints, saved
 from keras_seqattn.training.callbacks.progress import Progress
 from keras_seqattn.training.callbacks.scalars import Scalars
 from keras_seqattn.training.callbacks.seed_each_epoch import SeedEachEpoch
-from keras_seqattn.training.run_folder import RunFolder
+from keras_seqattn.training.run_folder import DONE, RunFolder
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What every recipe sets about its training."""
+    """What every recipe sets about its training and its run."""
 
     epochs: int = 10
     """passes over the training part"""
-    batch_tokens: int = 1536
-    """steps in a batch, padding counted; a bucket of length n has about batch_tokens / n pairs a batch"""
-    bucket_boundaries: tuple[int, ...] = (8, 12, 16, 24, 40)
-    """greatest length of each bucket, in tokens; longer pairs are left out, and counted"""
     learning_rate: float = 2e-3
     """highest learning rate, reached after the warm-up; then it falls by a cosine to a fiftieth"""
     warmup_steps: int = 400
     """steps in which the learning rate rises from zero"""
     clip_norm: float = 1.0
     """greatest norm of all gradients together; larger ones are scaled down to it"""
-    label_smoothing: float = 0.0
-    """share of each target that is spread over the vocabulary"""
     xla: Literal["auto", "on", "off"] = "auto"
     """whether the training step is compiled by XLA; auto: on a GPU or TPU, and on a CPU where this recipe measured
     faster"""
     seed: int = 0
     """of weights, dropout, and the order of the data"""
+    run_dir: str = ""
+    """folder of the run; empty: runs/RECIPE"""
+    resume: bool = False
+    """whether to go on with the run in that folder"""
 
-    at_least: ClassVar[dict[str, int]] = {
-        "epochs": 1,
-        "batch_tokens": 1,
-        "warmup_steps": 0,
-        "label_smoothing": 0,
-        "seed": 0,
-    }
+    recipe: ClassVar[str] = ""
+    at_least: ClassVar[dict[str, int]] = {"epochs": 1, "warmup_steps": 0, "seed": 0}
     xla_on_cpu: ClassVar[bool] = False  # what "auto" means on a CPU; a recipe that measured faster with XLA says True
 
     def __post_init__(self) -> None:
@@ -62,6 +58,14 @@ class FitSettings:
             if not value > 0:
                 raise ValueError(f"`{name}` must be above 0. Received: {name}={value}.")
 
+    def recorded(self) -> dict[str, Any]:
+        """What config.json holds: the recipe and every setting that shapes its result."""
+        settings = dataclasses.asdict(self)
+        return {
+            "recipe": self.recipe,
+            **{name: settings[name] for name in settings if name not in ("run_dir", "resume")},
+        }
+
     def use_xla(self) -> bool:
         """Whether the training step is compiled by XLA on this machine."""
         if self.xla != "auto":
@@ -71,11 +75,29 @@ class FitSettings:
         return self.xla_on_cpu or bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
-def compile_model(model: keras.Model, settings: FitSettings, steps: int) -> None:
+def start(settings: FitSettings, data_fingerprint: str, console: Any) -> tuple[RunFolder, dict[str, Any] | None]:
+    """The folder of a run that begins or goes on, all that is random seeded; and of a finished one also its figures.
+
+    Raises: RunError.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    run = RunFolder.start(
+        settings.run_dir or f"runs/{settings.recipe}",
+        {**settings.recorded(), "data_fingerprint": data_fingerprint},
+        settings.resume,
+    )
+    if not run.is_done:
+        return run, None
+    console.print(f"The run in {run.path} has finished; these are its figures.", highlight=False, soft_wrap=True)
+    return run, run.read_json(DONE)
+
+
+def compile_model(model: keras.Model, settings: FitSettings, steps: int, loss: keras.losses.Loss | None = None) -> None:
     """Compiles a sequence model: Adam, warm-up and cosine decay, clipped gradients, cross-entropy over tokens.
 
     Args:
         steps: of the whole training.
+        loss: in place of the mean cross-entropy of the tokens.
     """
     warmup = min(settings.warmup_steps, steps // 2)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -83,7 +105,7 @@ def compile_model(model: keras.Model, settings: FitSettings, steps: int) -> None
     )
     model.compile(
         optimizer=keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm),
-        loss=SequenceCrossentropy(label_smoothing=settings.label_smoothing),
+        loss=loss or SequenceCrossentropy(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         jit_compile=settings.use_xla(),
     )
@@ -91,23 +113,27 @@ def compile_model(model: keras.Model, settings: FitSettings, steps: int) -> None
 
 def fit(
     model: keras.Model,
-    train: TokenizedPairs,
-    validation: TokenizedPairs,
-    ids: dict[str, int],
+    train: Callable[[int], tf.data.Dataset],
+    steps: int,
+    validation: tf.data.Dataset,
     settings: FitSettings,
     run: RunFolder,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     console: Any = None,
+    loss: keras.losses.Loss | None = None,
 ) -> dict[str, float]:
     """Trains `model`, or goes on from the run's newest checkpoint, and saves it in the run's folder.
 
     Args:
-        ids: `start_id` and `end_id` of the target.
+        train: gives the batches of all epochs from this one on, in an order that the seed and the epoch alone decide.
+        steps: batches an epoch.
+        validation: batches to watch the training by.
         callbacks: beside the progress bar, TensorBoard's scalars and the checkpoints.
+        loss: as for `compile_model`.
     Returns: figures of the training: `train_seconds` of this call, compilation included, `epochs`, `val_loss`, ...;
         after a resumption also `resumed_after_epochs`.
     """
-    compile_model(model, settings, steps=train.steps * settings.epochs)
+    compile_model(model, settings, steps * settings.epochs, loss)
     first_epoch = 0
     checkpoints = saved(run)
     if checkpoints:
@@ -117,16 +143,16 @@ def fit(
     logs: dict[str, float] = {}
     if first_epoch < settings.epochs:
         history = model.fit(
-            batches(train, **ids, seed=settings.seed, first_epoch=first_epoch, epochs=settings.epochs),
-            validation_data=batches(validation, **ids),
+            train(first_epoch),
+            validation_data=validation,
             initial_epoch=first_epoch,
             epochs=settings.epochs,
-            steps_per_epoch=train.steps,
-            shuffle=False,  # the data set is shuffled by seed and epoch
+            steps_per_epoch=steps,
+            shuffle=False,  # the data set has an order of its own
             verbose=0,
             callbacks=[
                 SeedEachEpoch(settings.seed),
-                Progress(train.steps, console),
+                Progress(steps, console),
                 Scalars(run.tensorboard, write_graph=False, update_freq=20),
                 *callbacks,
                 Checkpoints(run),

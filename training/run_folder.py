@@ -3,12 +3,18 @@
 runs/RECIPE/
     config.json              recipe, settings, what the data was
     checkpoints/             the state after the newest epoch, weights and optimizer
-    tensorboard/             scalars, sample answers, alignments
+    tensorboard/             scalars, sample answers, alignments, gates
     model.keras              the model as trained
+    metrics.json             final figures on the test part, a flat object
+
+where texts are answered with texts also
     source_tokenizer.json, target_tokenizer.json
     lengths.json             greatest lengths, in tokens, of what is read and written
     samples.json             a few texts, which TensorBoard shows and an export warms up with
-    metrics.json             final figures on the test part, a flat object
+
+and where one text is read
+    tokenizer.json
+    pictures/                what the trained model does inside
 """
 
 from __future__ import annotations
@@ -41,6 +47,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model.keras"
+        self.tokenizer = self.path / "tokenizer.json"
         self.source_tokenizer = self.path / "source_tokenizer.json"
         self.target_tokenizer = self.path / "target_tokenizer.json"
 

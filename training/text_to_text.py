@@ -5,7 +5,6 @@ Data to tokenizers, tokenizers to a model, the fit loop, and the figures on the 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import keras
 
 from keras_seqattn.decoding import Beam, Greedy
+from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.models import Seq2Seq
 from keras_seqattn.text import TextToText, load_tokenizer
 from keras_seqattn.training import evaluate as evaluation
-from keras_seqattn.training.bucketing import tokenize_pairs
+from keras_seqattn.training.bucketing import batches, tokenize_pairs
 from keras_seqattn.training.callbacks import Alignments, SampleAnswers
 from keras_seqattn.training.data.splits import Splits
-from keras_seqattn.training.fit import FitSettings, fit
-from keras_seqattn.training.run_folder import DONE, RunFolder
+from keras_seqattn.training.fit import FitSettings, fit, start
+from keras_seqattn.training.run_folder import RunFolder
+from keras_seqattn.training.teacher_forcing import TeacherForcing, teacher_forcing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,12 +33,39 @@ Score = Callable[[Sequence[str], Sequence[str]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class TextToTextConfig(FitSettings):
-    """Settings of the model, of decoding and of the run, beside those of the training."""
+    """Settings of the pairs, of the model and of decoding, beside those of the training."""
 
+    batch_tokens: int = 1536
+    """steps in a batch, padding counted; a bucket of length n has about batch_tokens / n pairs a batch"""
+    bucket_boundaries: tuple[int, ...] = (8, 12, 16, 24, 40)
+    """greatest length of each bucket, in tokens; longer pairs are left out, and counted"""
+    label_smoothing: float = 0.0
+    """share of each target that is spread over the vocabulary"""
     cell: Literal["lstm", "gru", "elman"] = "lstm"
     """recurrent cell of encoder and decoder"""
-    attention: Literal["general", "dot", "concat", "bahdanau"] = "general"
-    """how the decoder compares itself with the source"""
+    attention: Literal[
+        "general",
+        "dot",
+        "concat",
+        "location",
+        "local-m",
+        "local-p",
+        "bahdanau",
+        "normalized_bahdanau",
+        "monotonic",
+        "location_sensitive",
+    ] = "general"
+    """how the decoder compares itself with the source, or chooses what to read of it"""
+    window: int = 10
+    """steps that local-m and local-p read on each side of their position"""
+    score_noise: float = 1.0
+    """standard deviation of the noise by which monotonic learns to choose"""
+    initial_score_bias: float = -1.0
+    """how far monotonic looks at first: the lower, the further"""
+    location_filters: int = 32
+    """filters by which location_sensitive sees where it has read"""
+    location_kernel_size: int = 31
+    """steps that each of these filters sees, an odd number"""
     attend: Literal["after", "before"] = "after"
     """whether the decoder reads the source after its cell has run (Luong) or before (Bahdanau)"""
     input_feeding: bool = True
@@ -50,36 +78,33 @@ class TextToTextConfig(FitSettings):
     """cells on top of each other, in encoder and decoder"""
     dropout: float = 0.0
     """share of features dropped, on embeddings, between layers and before the logits"""
+    teacher_forcing: TeacherForcing = "always"
+    """how the share of right words falls that the decoder reads in training; the others are its own"""
+    final_teacher_forcing: float = 0.5
+    """that share at the end of the training"""
     beam_width: int = 1
     """beams in the evaluation; 1 is greedy"""
     length_penalty: float = 1.0
     """exponent by which a beam's longer answers are favoured"""
     num_samples: int = 4
     """validation texts whose answers and alignments TensorBoard shows"""
-    run_dir: str = ""
-    """folder of the run; empty: runs/RECIPE"""
-    resume: bool = False
-    """whether to go on with the run in that folder"""
 
-    recipe: ClassVar[str] = ""
     at_least: ClassVar[dict[str, int]] = {
         **FitSettings.at_least,
+        "batch_tokens": 1,
+        "label_smoothing": 0,
         "units": 1,
         "embedding_dim": 1,
         "num_layers": 1,
+        "window": 1,
+        "score_noise": 0,
+        "location_filters": 1,
+        "location_kernel_size": 1,
         "dropout": 0,
         "beam_width": 1,
         "length_penalty": 0,
         "num_samples": 0,
     }
-
-    def recorded(self) -> dict[str, Any]:
-        """What config.json holds: the recipe and every setting that shapes its result."""
-        settings = dataclasses.asdict(self)
-        return {
-            "recipe": self.recipe,
-            **{name: settings[name] for name in settings if name not in ("run_dir", "resume")},
-        }
 
 
 def train(
@@ -97,15 +122,9 @@ def train(
     Returns: the figures, as written to metrics.json; a finished run keeps its own.
     Raises: RunError, ValueError.
     """
-    keras.utils.set_random_seed(config.seed)
-    run = RunFolder.start(
-        config.run_dir or f"runs/{config.recipe}",
-        {**config.recorded(), "data_fingerprint": splits.fingerprint},
-        config.resume,
-    )
-    if run.is_done:
-        console.print(f"The run in {run.path} has finished; these are its figures.", highlight=False, soft_wrap=True)
-        return run.read_json(DONE)
+    run, finished = start(config, splits.fingerprint, console)
+    if finished is not None:
+        return finished
     if run.source_tokenizer.exists() and run.target_tokenizer.exists():
         source_tokenizer, target_tokenizer = load_tokenizer(run.source_tokenizer), load_tokenizer(run.target_tokenizer)
     else:
@@ -132,6 +151,15 @@ def train(
         attend=config.attend,
         input_feeding=config.input_feeding,
         dropout=config.dropout,
+        teacher_forcing=teacher_forcing(
+            config.teacher_forcing, config.final_teacher_forcing, parts["train"].steps * config.epochs
+        ),
+        window=config.window,
+        max_source_length=config.bucket_boundaries[-1],
+        score_noise=config.score_noise,
+        initial_score_bias=config.initial_score_bias,
+        location_filters=config.location_filters,
+        location_kernel_size=config.location_kernel_size,
     )
     console.print(
         f"model: {model.count_params():,} weights; XLA {'on' if config.use_xla() else 'off'}", highlight=False
@@ -145,11 +173,14 @@ def train(
     # An export wants a text to warm up with, whatever TensorBoard shows.
     run.write_json("samples.json", {"texts": [source for source, _ in samples or splits.validation[:1]]})
     watched = TextToText(model, source_tokenizer, target_tokenizer, **lengths)
+    ids = {"start_id": target_tokenizer.start_id, "end_id": target_tokenizer.end_id}
     figures = fit(
         model,
-        parts["train"],
-        parts["validation"],
-        {"start_id": target_tokenizer.start_id, "end_id": target_tokenizer.end_id},
+        lambda first_epoch: batches(
+            parts["train"], **ids, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs
+        ),
+        parts["train"].steps,
+        batches(parts["validation"], **ids),
         config,
         run,
         callbacks=[
@@ -157,6 +188,7 @@ def train(
             Alignments(watched, [source for source, _ in samples], run.tensorboard),
         ],
         console=console,
+        loss=SequenceCrossentropy(label_smoothing=config.label_smoothing),
     )
     run.save_model(model, run.model)
     answering = load(run, decoder(config.beam_width, config.length_penalty), model)

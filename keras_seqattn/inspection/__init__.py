@@ -1,5 +1,6 @@
-"""What a model attended to, as pictures and as plain text."""
+"""What a model attended to and what its gates did, as pictures and as plain text."""
 
 from keras_seqattn.inspection.alignment import alignment_figure, alignment_text
+from keras_seqattn.inspection.gates import gates_figure, gates_text
 
-__all__ = ["alignment_figure", "alignment_text"]
+__all__ = ["alignment_figure", "alignment_text", "gates_figure", "gates_text"]

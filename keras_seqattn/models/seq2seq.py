@@ -11,14 +11,35 @@ from keras_seqattn.layers import (
     Bidirectional,
     ElmanCell,
     GRUCell,
+    LocalAttention,
+    LocationSensitiveAttention,
     LSTMCell,
     LuongAttention,
+    MonotonicAttention,
     Recurrent,
+    ScheduledSamplingCell,
     StackedCells,
 )
 
 CELLS = {"elman": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
-ATTENTIONS = ("bahdanau", "concat", "dot", "general")
+ATTENTIONS = {  # from the settings of a model, and a dtype policy
+    "bahdanau": lambda model, **policy: BahdanauAttention(model["units"], **policy),
+    "concat": lambda model, **policy: LuongAttention("concat", units=model["units"], **policy),
+    "dot": lambda model, **policy: LuongAttention("dot", **policy),
+    "general": lambda model, **policy: LuongAttention("general", **policy),
+    "local-m": lambda model, **policy: LocalAttention("general", model["window"], **policy),
+    "local-p": lambda model, **policy: LocalAttention(
+        "general", model["window"], alignment="predictive", units=model["units"], **policy
+    ),
+    "location": lambda model, **policy: LuongAttention("location", max_steps=model["max_source_length"], **policy),
+    "location_sensitive": lambda model, **policy: LocationSensitiveAttention(
+        model["units"], model["location_filters"], model["location_kernel_size"], **policy
+    ),
+    "monotonic": lambda model, **policy: MonotonicAttention(
+        "normalized_bahdanau", model["units"], model["score_noise"], model["initial_score_bias"], **policy
+    ),
+    "normalized_bahdanau": lambda model, **policy: BahdanauAttention(model["units"], normalize=True, **policy),
+}
 PAD_ID = 0
 
 
@@ -120,16 +141,25 @@ class Seq2Seq(keras.Model):
         embedding_dim: int, width of the embeddings; None is `units`.
         num_layers: int, cells on top of each other, in encoder and decoder.
         cell: "lstm", "gru" or "elman".
-        attention: "bahdanau", "dot", "general" or "concat", the last three by Luong.
+        attention: "bahdanau", "normalized_bahdanau"; by Luong "dot", "general", "concat", "location", "local-m" or
+            "local-p"; "monotonic" by Raffel et al.; or "location_sensitive" by Chorowski et al.
         attend: "after" the cell has run, or "before".
         input_feeding: bool, whether the cell also reads its last attention vector.
         dropout: float in [0, 1), on embeddings, between encoder layers and before the logits.
+        teacher_forcing: share of the training steps' words that are the right ones; the others are the model's own
+            (`ScheduledSamplingCell`). Float in [0, 1], or a schedule over training steps.
+        window: int, steps that "local-m" and "local-p" read on each side of their position.
+        max_source_length: int, steps that "location" reads; the end of a longer source is not read.
+        score_noise, initial_score_bias: float, of "monotonic": noise in training, and how far it first looks: the
+            lower, the further.
+        location_filters, location_kernel_size: int, of "location_sensitive": number of filters, and the steps, an odd
+            number, that each of them sees of the last scores.
         name, dtype, trainable: as of any Keras layer; `dtype` may be a policy, such as "mixed_bfloat16".
     Call arguments: dict of `source` (B, S) int and `target` (B, T) int.
     Returns: logits (B, T, target_vocabulary_size), float32.
     Raises: ValueError when a name is unknown or a number out of its range.
     References: Sutskever et al. 2014, arXiv 1409.3215; Bahdanau et al. 2015, arXiv 1409.0473; Luong et al. 2015,
-        arXiv 1508.04025.
+        arXiv 1508.04025; Raffel et al. 2017, arXiv 1704.00784; Chorowski et al. 2015, arXiv 1506.07503.
     Example:
         >>> model = Seq2Seq(source_vocabulary_size=17, target_vocabulary_size=19, units=8)
         >>> tuple(model({"source": ops.ones((2, 5), "int32"), "target": ops.ones((2, 3), "int32")}).shape)
@@ -150,6 +180,13 @@ class Seq2Seq(keras.Model):
         attend="after",
         input_feeding=True,
         dropout=0.0,
+        teacher_forcing=1.0,
+        window=10,
+        max_source_length=100,
+        score_noise=1.0,
+        initial_score_bias=-1.0,
+        location_filters=32,
+        location_kernel_size=31,
         name=None,
         dtype=None,
         trainable=True,
@@ -165,6 +202,10 @@ class Seq2Seq(keras.Model):
             "units": units,
             "embedding_dim": width,
             "num_layers": num_layers,
+            "window": window,
+            "max_source_length": max_source_length,
+            "location_filters": location_filters,
+            "location_kernel_size": location_kernel_size,
         }
         for argument, count in counts.items():
             if not is_count(count):
@@ -186,13 +227,10 @@ class Seq2Seq(keras.Model):
             **policy,
         )
         inner = [CELLS[cell](units, **policy) for _ in range(num_layers)]
-        if attention == "bahdanau":
-            reader = BahdanauAttention(units, **policy)
-        else:
-            reader = LuongAttention(attention, units if attention == "concat" else None, **policy)
+        reading = {**counts, "score_noise": score_noise, "initial_score_bias": initial_score_bias}
         decoder_cell = AttentionCell(
             inner[0] if num_layers == 1 else StackedCells(inner, **policy),
-            reader,
+            ATTENTIONS[attention](reading, **policy),
             attention_units=units,
             input_feeding=input_feeding,
             attend=attend,
@@ -200,9 +238,14 @@ class Seq2Seq(keras.Model):
         )
         target_embedding = keras.layers.Embedding(target_vocabulary_size, width, name="target_embedding", **policy)
         target_dropout = keras.layers.Dropout(dropout, name="target_dropout", **policy)
-        decoder = Recurrent(decoder_cell, return_sequences=True, name="decoder", **policy)
         output_dropout = keras.layers.Dropout(dropout, name="output_dropout", **policy)
         output_projection = keras.layers.Dense(target_vocabulary_size, name="output_projection", **policy)
+        trained_cell, always = decoder_cell, isinstance(teacher_forcing, int | float) and teacher_forcing == 1
+        if not always:
+            trained_cell = ScheduledSamplingCell(
+                decoder_cell, target_embedding, output_projection, teacher_forcing, **policy
+            )
+        decoder = Recurrent(trained_cell, return_sequences=True, name="decoder", **policy)
 
         # Graph
         source = keras.Input((None,), dtype="int32", name="source")
@@ -210,6 +253,8 @@ class Seq2Seq(keras.Model):
         memory, mask, states = encoder(source)
         if input_feeding:
             states = [*states, ops.zeros_like(states[0])]
+        if not always:
+            states = [*states, ops.cast(ops.zeros_like(states[0][:, :1]), "int32")]  # there is no word yet
         embedded = target_dropout(target_embedding(target))  # (B, T, D)
         vectors = decoder(embedded, initial_state=states, memory=memory, memory_mask=mask)  # (B, T, U)
         logits = ops.cast(output_projection(output_dropout(vectors)), "float32")
@@ -232,6 +277,13 @@ class Seq2Seq(keras.Model):
         self.attend = attend
         self.input_feeding = input_feeding
         self.dropout = dropout
+        self.teacher_forcing = teacher_forcing if always else trained_cell.teacher_forcing
+        self.window = window
+        self.max_source_length = max_source_length
+        self.score_noise = score_noise
+        self.initial_score_bias = initial_score_bias
+        self.location_filters = location_filters
+        self.location_kernel_size = location_kernel_size
 
     def encode(self, source):
         """Reads the source (B, S) int.
@@ -252,8 +304,10 @@ class Seq2Seq(keras.Model):
         Returns: `Decoded`, with the alignment of each answer in `attention` (B, T, S).
         """
         memory, mask, states = self.encode(source)
-        cell, zeros = self.decoder_cell, self.decoder_cell.get_initial_state(batch_size=1)
+        cell = self.decoder_cell
         prepared = InPolicy(cell.prepare_memory, cell.dtype_policy)((memory, mask))
+        zeros = cell.get_initial_state(batch_size=ops.shape(source)[0], memory=prepared)
+        states = [*states, *keras.tree.flatten(zeros)[len(states) :]]  # what the attention remembers begins as it does
 
         def one_step(ids, states):
             nested = keras.tree.pack_sequence_as(zeros, states)
@@ -290,6 +344,17 @@ class Seq2Seq(keras.Model):
             "attend": self.attend,
             "input_feeding": self.input_feeding,
             "dropout": self.dropout,
+            "teacher_forcing": (
+                keras.saving.serialize_keras_object(self.teacher_forcing)
+                if callable(self.teacher_forcing)
+                else self.teacher_forcing
+            ),
+            "window": self.window,
+            "max_source_length": self.max_source_length,
+            "score_noise": self.score_noise,
+            "initial_score_bias": self.initial_score_bias,
+            "location_filters": self.location_filters,
+            "location_kernel_size": self.location_kernel_size,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "trainable": self.trainable,

@@ -27,11 +27,13 @@ def masked_softmax(logits, mask=None):
     logits = ops.convert_to_tensor(logits)
     if keras.backend.standardize_dtype(logits.dtype) != "float64":
         logits = ops.cast(logits, "float32")
+    # Of a single entry Keras warns that it always gets 1, which is right where a source has a single step.
+    softmax = ops.ones_like if logits.shape[-1] == 1 else ops.softmax
     if mask is None:
-        return ops.softmax(logits, axis=-1)
+        return softmax(logits)
     mask = ops.cast(mask, "bool")
     # Finite, so that a fully masked row has a finite softmax and a finite gradient before it is set to zero.
-    scores = ops.softmax(ops.where(mask, logits, ops.full_like(logits, -1e30)), axis=-1)
+    scores = softmax(ops.where(mask, logits, ops.full_like(logits, -1e30)))
     return ops.where(mask, scores, ops.zeros_like(scores))
 
 

@@ -1,5 +1,5 @@
 """Tiny runs, shared with the other folders."""
 
-from tests.training.conftest import dates_run, echo, translate_run
+from tests.training.conftest import dates_run, echo, language_model_run, translate_run
 
-__all__ = ["dates_run", "echo", "translate_run"]
+__all__ = ["dates_run", "echo", "language_model_run", "translate_run"]

@@ -44,10 +44,10 @@ def test_an_unknown_command_names_the_known_ones(capsys):
 def test_an_unknown_recipe_names_the_known_ones(capsys):
     status, _, err = run(capsys, "train", "poems")
     assert status == 2
-    assert err == "seqattn: Unknown recipe: poems. The recipes are dates, translate.\n"
+    assert err == f"seqattn: Unknown recipe: poems. The recipes are {', '.join(NAMES)}.\n"
     status, _, err = run(capsys, "train", "--units", "3")
     assert status == 2
-    assert "The recipes are dates, translate." in err
+    assert f"The recipes are {', '.join(NAMES)}." in err
 
 
 def test_recipes_has_a_line_for_each(capsys):
@@ -61,8 +61,7 @@ def test_recipes_has_a_line_for_each(capsys):
 
 
 SETTINGS = {
-    ("train", "dates"): load_recipe("dates").Config,
-    ("train", "translate"): load_recipe("translate").Config,
+    **{("train", name): load_recipe(name).Config for name in NAMES},
     ("evaluate",): cli.EvaluateSettings,
     ("export",): cli.ExportSettings,
     ("ask",): cli.AskSettings,
@@ -218,6 +217,23 @@ def test_evaluate_takes_the_runs_own_beams_unless_told_otherwise(translate_run, 
     status, _, err = run(capsys, "evaluate", str(translate_run), "--beam-width", "-2")
     assert (status, err.count("\n")) == (1, 1)
     assert "`width` is a number of beams" in err
+
+
+@pytest.mark.slow
+def test_a_language_model_is_evaluated_in_its_own_way_and_has_nothing_to_export(language_model_run, capsys, tmp_path):
+    status, out, _ = run(capsys, "evaluate", str(language_model_run))
+    metrics = json.loads((language_model_run / "metrics.json").read_text())
+    assert status == 0
+    assert figures(out) == {name: str(metrics[name]) for name in figures(out)}
+    assert {"test_bits_per_character", "validation_bits_per_character", "test_perplexity"} <= figures(out).keys()
+    status, _, err = run(capsys, "evaluate", str(language_model_run), "--beam-width", "2")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "The settings of `evaluate` are for models that answer texts. Received: language_model." in err
+    status, _, err = run(capsys, "export", str(language_model_run), "--to", str(tmp_path / "models"))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "nothing to export yet" in err
+    assert "a run of language_model" in err
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,11 @@ import keras
 import numpy as np
 
 from keras_seqattn import layers
+from keras_seqattn.schedules import InverseSigmoidDecay
 from tests.reference.arrays import B, D, S, T, U, V
 
 A = 17  # width of an attention vector
+WORDS = 19
 MASK = np.array([[1, 0, 1], [1, 1, 0]], bool)  # (B, T)
 MEMORY_MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1]], bool)  # (B, S)
 ATTENTION_MASK = np.random.default_rng(0).random((B, T, S)) < 0.7  # (B, T, S)
@@ -35,6 +37,23 @@ def luong_cell(**options):
 def bahdanau_cell(**options):
     options = {"attend": "before", "input_feeding": False, **options}
     return layers.AttentionCell(layers.GRUCell(U), layers.BahdanauAttention(D), **options)
+
+
+def cell_with(attention, **options):
+    return layers.AttentionCell(layers.GRUCell(U), attention, attention_units=A, **options)
+
+
+def reading_two():
+    """One attention that remembers, and one that does not, each with a memory of its own."""
+    return cell_with([layers.LocationSensitiveAttention(D, filters=2, kernel_size=3), layers.BahdanauAttention(3)])
+
+
+READING_TWO = {**SEQUENCE, "memory": [(B, S, V), (B, T, 5)], "memory_mask": [MEMORY_MASK, MASK]}
+
+
+def sampling_cell(cell, teacher_forcing=1.0):
+    embedding, projection = keras.layers.Embedding(WORDS, D), keras.layers.Dense(WORDS)
+    return layers.ScheduledSamplingCell(cell, embedding, projection, teacher_forcing, seed=3)
 
 
 CASES = [
@@ -135,5 +154,179 @@ CASES = [
         "LuongAttention-concat",
         lambda: layers.LuongAttention("concat", units=U),
         {**READING, "return_attention_scores": True},
+    ),
+    Case(
+        "BahdanauAttention-normalized",
+        lambda: layers.BahdanauAttention(U, normalize=True),
+        {**READING, "attention_mask": ATTENTION_MASK},
+    ),
+    Case(
+        "LuongAttention-scaled", lambda: layers.LuongAttention("dot", use_scale=True), {**READING, "query": (B, T, V)}
+    ),
+    Case(
+        "LuongAttention-location",
+        lambda: layers.LuongAttention("location", max_steps=2 * S),
+        {**READING, "attention_mask": ATTENTION_MASK, "return_attention_scores": True},
+    ),
+    Case(
+        "LocalAttention-monotonic",
+        lambda: layers.LocalAttention(window=1),
+        {**READING, "attention_mask": ATTENTION_MASK, "return_attention_scores": True},
+    ),
+    Case(
+        "LocalAttention-predictive",
+        lambda: layers.LocalAttention("concat", window=3, alignment="predictive", units=U),
+        {**READING, "key": (B, S, 5)},
+    ),
+    Case(
+        "LocalAttention-of_an_attention",
+        lambda: layers.LocalAttention(layers.LuongAttention("dot", use_scale=True), window=2),
+        {**READING, "query": (B, T, V)},
+    ),
+    Case(
+        "MonotonicAttention",
+        lambda: layers.MonotonicAttention(units=U, noise=0, initial_score_bias=0.5),
+        {**READING, "return_attention_scores": True},
+    ),
+    Case(
+        "MonotonicAttention-expected",
+        lambda: layers.MonotonicAttention(layers.BahdanauAttention(D), hard_inference=False, noise=0.5, seed=3),
+        {**READING, "attention_mask": ATTENTION_MASK, "return_attention_scores": True},
+    ),
+    Case(
+        "LocationSensitiveAttention",
+        lambda: layers.LocationSensitiveAttention(U, filters=2, kernel_size=3),
+        {**READING, "attention_mask": ATTENTION_MASK, "return_attention_scores": True},
+    ),
+    Case(
+        "LocationSensitiveAttention-cumulative",
+        lambda: layers.LocationSensitiveAttention(U, filters=3, kernel_size=5, cumulative=True),
+        {**READING, "key": (B, S, 5)},
+    ),
+    Case("Recurrent-local", lambda: layers.Recurrent(cell_with(layers.LocalAttention(window=1))), ATTENDING),
+    Case(
+        "Recurrent-monotonic",
+        lambda: layers.Recurrent(
+            cell_with(layers.MonotonicAttention("general", noise=0), input_feeding=False), return_trace=True
+        ),
+        ATTENDING,
+    ),
+    Case(
+        "Recurrent-location_sensitive",
+        lambda: layers.Recurrent(
+            cell_with(layers.LocationSensitiveAttention(D, filters=2, kernel_size=3), attend="before"),
+            return_sequences=True,
+            return_state=True,
+        ),
+        ATTENDING,
+    ),
+    Case("Recurrent-several_attentions", lambda: layers.Recurrent(reading_two(), return_trace=True), READING_TWO),
+    Case(
+        "AttentionCell-several",
+        reading_two,
+        {
+            "inputs": (B, D),
+            "states": [[(B, U)], (B, A), [np.ones((B, S), "float32")]],
+            "memory": [(B, S, V), (B, T, 5)],
+            "memory_mask": [MEMORY_MASK, MASK],
+        },
+        {"dynamic": "batch"},  # what is remembered is as long as the memory
+    ),
+    Case(
+        "ElmanCell-settings",
+        lambda: layers.ElmanCell(U, kernel_regularizer="l2", bias_constraint="non_neg", recurrent_dropout=0.2, seed=3),
+        {"inputs": (B, D), "states": [(B, U)]},
+    ),
+    Case("JordanCell", lambda: layers.JordanCell(U), {"inputs": (B, D), "states": [(B, U)]}),
+    Case(
+        "JordanCell-settings",
+        lambda: layers.JordanCell(U, V, output_activation="sigmoid", use_bias=False, zoneout=0.1, seed=3),
+        {"inputs": (B, D), "states": [(B, V)]},
+    ),
+    Case(
+        "GRUCell-options",
+        lambda: layers.GRUCell(U, layer_norm=True, dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, seed=3),
+        {"inputs": (B, D), "states": [(B, U)]},
+    ),
+    Case(
+        "GRUCell-layer_norm_as_in_the_paper",
+        lambda: layers.GRUCell(U, layer_norm=True, reset_after=False),
+        {"inputs": (B, D), "states": [(B, U)]},
+    ),
+    Case(
+        "LSTMCell-options",
+        lambda: layers.LSTMCell(U, peephole=True, layer_norm=True, dropout=0.1, recurrent_dropout=0.1, seed=3),
+        {"inputs": (B, D), "states": [(B, U), (B, U)]},
+    ),
+    Case(
+        "LSTMCell-coupled",
+        lambda: layers.LSTMCell(U, coupled_gates=True, peephole=True, zoneout=0.1, cell_zoneout=0.2, seed=3),
+        {"inputs": (B, D), "states": [(B, U), (B, U)]},
+    ),
+    Case(
+        "ResidualCell",
+        lambda: layers.ResidualCell(layers.LSTMCell(D)),
+        {"inputs": (B, D), "states": [(B, D), (B, D)]},
+    ),
+    Case(
+        "ResidualCell-of_an_attending_cell",
+        lambda: layers.ResidualCell(luong_cell()),
+        {"inputs": (B, A), "states": [[(B, U), (B, U)], (B, A)], "memory": (B, S, V), "memory_mask": MEMORY_MASK},
+    ),
+    Case(
+        "DropoutCell",
+        lambda: layers.DropoutCell(layers.GRUCell(U), 0.1, 0.2, 0.3, seed=3),
+        {"inputs": (B, D), "states": [(B, U)]},
+    ),
+    Case(
+        "DropoutCell-of_a_cell_of_keras",
+        lambda: layers.DropoutCell(keras.layers.LSTMCell(U), output_dropout=0.3, seed=3),
+        {"inputs": (B, D), "states": [(B, U), (B, U)]},
+    ),
+    Case(
+        "Recurrent-dropout",
+        lambda: layers.Recurrent(
+            layers.LSTMCell(U, dropout=0.1, recurrent_dropout=0.1, zoneout=0.1, cell_zoneout=0.1, seed=3),
+            return_sequences=True,
+            go_backwards=True,
+        ),
+        SEQUENCE,
+    ),
+    Case(
+        "Recurrent-wrapped",
+        lambda: layers.Recurrent(
+            layers.StackedCells(
+                [
+                    layers.DropoutCell(luong_cell(), 0.1, 0.1, 0.1, seed=3),
+                    layers.ResidualCell(layers.JordanCell(U, A)),
+                    layers.ResidualCell(
+                        layers.AttentionCell(
+                            layers.DropoutCell(keras.layers.GRUCell(U), 0.1, seed=5),
+                            layers.BahdanauAttention(D),
+                            attention_units=A,
+                            attend="before",
+                        )
+                    ),
+                ]
+            ),
+            return_sequences=True,
+            return_trace=True,
+        ),
+        ATTENDING,
+    ),
+    Case(
+        "ScheduledSamplingCell",
+        lambda: sampling_cell(layers.GRUCell(U)),
+        {"inputs": (B, D), "states": [[(B, U)], np.array([[0], [5]], "int32")]},
+        # No gradient passes through the choice of a word, and this step is the last one; the word is one a row.
+        {"gradients": False, "dynamic": "batch"},
+    ),
+    Case(
+        "Recurrent-scheduled_sampling",
+        lambda: layers.Recurrent(
+            sampling_cell(luong_cell(), InverseSigmoidDecay(5.0)), return_sequences=True, return_state=True
+        ),
+        ATTENDING,
+        {"gradients": False},
     ),
 ]

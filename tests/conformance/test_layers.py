@@ -4,15 +4,19 @@ from keras.src.testing import TestCase  # Keras ships the test that its own laye
 
 from keras_seqattn import layers
 from keras_seqattn.testing import check_layer
-from tests.conformance.cases import CASES, Case, bahdanau_cell, luong_cell
+from tests.conformance.cases import CASES, Case, bahdanau_cell, luong_cell, sampling_cell
 from tests.layers.paper_weights import numpy
 from tests.reference.arrays import B, D, S, T, U, V
+
+# A `ScheduledSamplingCell` takes no gradient through its projection, which a model uses elsewhere too.
+NO_GRADIENT = pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")
 
 
 def test_every_public_layer_has_a_case():
     assert {type(case.make()).__name__ for case in CASES} == set(layers.__all__)
 
 
+@NO_GRADIENT
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_keeps_every_rule(case):
     check_layer(case.make, case.inputs, **case.options)
@@ -31,6 +35,10 @@ ONE_INPUT = {
     "GRUCell": lambda: layers.Recurrent(layers.GRUCell(U), go_backwards=True),
     "LSTMCell": lambda: layers.Recurrent(layers.LSTMCell(U)),
     "StackedCells": lambda: layers.Recurrent(layers.StackedCells([layers.GRUCell(U), layers.LSTMCell(V)])),
+    "JordanCell": lambda: layers.Recurrent(layers.JordanCell(U, V)),
+    "ResidualCell": lambda: layers.Recurrent(layers.ResidualCell(layers.LSTMCell(D)), return_sequences=True),
+    "DropoutCell": lambda: layers.Recurrent(layers.DropoutCell(layers.GRUCell(U), 0.1, 0.1, 0.1)),
+    "ScheduledSamplingCell": lambda: layers.Recurrent(sampling_cell(layers.GRUCell(U))),
     "Bidirectional": lambda: layers.Bidirectional(layers.Recurrent(layers.GRUCell(U), return_sequences=True)),
 }
 SEVERAL_INPUTS = {
@@ -39,12 +47,22 @@ SEVERAL_INPUTS = {
     "BahdanauAttention": (lambda: layers.BahdanauAttention(U), ("query", "value")),
     "LuongAttention-general": (lambda: layers.LuongAttention("general"), ("query", "value")),
     "LuongAttention-concat": (lambda: layers.LuongAttention("concat", units=U), ("query", "value")),
+    "LocalAttention": (lambda: layers.LocalAttention(window=1), ("query", "value")),
+    "MonotonicAttention": (lambda: layers.MonotonicAttention(units=U), ("query", "value")),
+    "LocationSensitiveAttention": (
+        lambda: layers.LocationSensitiveAttention(U, filters=2, kernel_size=3),
+        ("query", "value"),
+    ),
 }
 CELLS = {
     "ElmanCell": lambda: layers.ElmanCell(U),
     "GRUCell": lambda: layers.GRUCell(U),
     "LSTMCell": lambda: layers.LSTMCell(U),
     "StackedCells": lambda: layers.StackedCells([layers.GRUCell(U), layers.LSTMCell(V)]),
+    "JordanCell": lambda: layers.JordanCell(U, V),
+    "ResidualCell": lambda: layers.ResidualCell(layers.GRUCell(D)),
+    "DropoutCell": lambda: layers.DropoutCell(layers.LSTMCell(U)),
+    "ScheduledSamplingCell": lambda: sampling_cell(layers.GRUCell(U)),
 }
 
 
@@ -62,6 +80,7 @@ def maker(make):
 
 
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")  # by the test itself
+@NO_GRADIENT
 @pytest.mark.parametrize("name", ONE_INPUT)
 def test_a_layer_of_one_input_passes_the_test_of_kerass_own_layers(name):
     TestCase().run_layer_test(

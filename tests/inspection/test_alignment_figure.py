@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from keras_seqattn.inspection import alignment as module
 from keras_seqattn.inspection import alignment_figure
+from keras_seqattn.inspection import tokens as module
 
 
 def labels(axis):

@@ -18,6 +18,11 @@ def elman(weights):
     return {"W": weights["kernel"].T, "U": weights["recurrent_kernel"].T, "b": bias(weights, 1)[0]}
 
 
+def jordan(weights):
+    b_y = weights.get("output_bias", np.zeros(weights["output_kernel"].shape[1]))
+    return {**elman(weights), "W_y": weights["output_kernel"].T, "b_y": b_y}
+
+
 def gru(weights):
     """Keras's order: update, reset, candidate. With reset after, the second row of the bias goes with U."""
     (W_z, W_r, W), (U_z, U_r, U) = split(weights["kernel"], 3), split(weights["recurrent_kernel"], 3)
@@ -26,31 +31,84 @@ def gru(weights):
     return {
         "W_z": W_z, "W_r": W_r, "W": W, "U_z": U_z, "U_r": U_r, "U": U,
         "b_z": b_z, "b_r": b_r, "b": b_h, "c_z": c_z, "c_r": c_r, "c": c_h,
+        **gains(weights, "zrh"),
     }  # fmt: skip
 
 
 def lstm(weights):
-    """Keras's order: input, forget, candidate, output."""
-    W, U, b = split(weights["kernel"], 4), split(weights["recurrent_kernel"], 4), bias(weights, 4)
-    gates = "ifco"
+    """Keras's order: input, forget, candidate, output; without the first where gates are coupled."""
+    units = weights["recurrent_kernel"].shape[0]
+    gates = "ifco"[-(weights["kernel"].shape[1] // units) :]
+    W, U = split(weights["kernel"], len(gates)), split(weights["recurrent_kernel"], len(gates))
+    names = {"input": "i", "forget": "f", "output": "o"}
+    peepholes = {f"p_{names[name[9:]]}": value for name, value in weights.items() if name.startswith("peephole_")}
+    cell = {"gain_cell": weights["cell_gain"]} if "cell_gain" in weights else {}
+    if cell:
+        cell["shift_cell"] = weights.get("cell_shift", np.zeros(units))
     return {
         f"{letter}_{gate}": x
-        for letter, xs in (("W", W), ("U", U), ("b", b))
+        for letter, xs in (("W", W), ("U", U), ("b", bias(weights, len(gates))))
         for gate, x in zip(gates, xs, strict=True)
+    } | {**gains(weights, gates), **peepholes, **cell}
+
+
+def gains(weights, gates):
+    """Gains of layer normalization by gate, where there are any."""
+    return {
+        f"gain_{letter}_{gate}": gain
+        for letter, name in (("x", "kernel_gain"), ("h", "recurrent_gain"))
+        if name in weights
+        for gate, gain in zip(gates, np.split(weights[name], len(gates)), strict=True)
     }
 
 
 def bahdanau(weights):
-    return {"W_a": weights["query_kernel"].T, "U_a": weights["key_kernel"].T, "v_a": weights["energy"]}
+    normalization = {"g": weights["scale"], "b": weights["bias"]} if "scale" in weights else {}
+    return {
+        "W_a": weights["query_kernel"].T,
+        "U_a": weights["key_kernel"].T,
+        "v_a": weights["energy"],
+        **normalization,
+    }
 
 
 def luong(weights):
-    """Kernels of "general" and "concat"; "dot" has none."""
+    """Kernels of "general", "concat" and "location"; "dot" has none."""
+    scale = {"g": weights["scale"]} if "scale" in weights else {}
     if "key_kernel" in weights:
-        return {"W_a": weights["key_kernel"].T}
+        return {"W_a": weights["key_kernel"].T, **scale}
     if "kernel" in weights:
         return {"W_a": weights["kernel"].T, "v_a": weights["energy"]}
-    return {}
+    if "location_kernel" in weights:
+        return {"W_a": weights["location_kernel"].T}
+    return scale
+
+
+def scorer(weights):
+    """Of an attention that compares by another one, what the comparison needs."""
+    return bahdanau(weights) if "query_kernel" in weights else luong(weights)
+
+
+def local(weights):
+    if "position_kernel" not in weights:
+        return scorer(weights)
+    return {**scorer(weights), "W_p": weights["position_kernel"].T, "v_p": weights["position_energy"]}
+
+
+def monotonic(weights):
+    return {**scorer(weights), "r": weights["score_bias"]}
+
+
+def location_sensitive(weights):
+    """F holds one filter a row."""
+    return {
+        "W": weights["query_kernel"].T,
+        "V": weights["key_kernel"].T,
+        "U": weights["location_kernel"].T,
+        "F": weights["filter_kernel"][:, 0].T,
+        "w": weights["energy"],
+        "b": weights["bias"],
+    }
 
 
 def split(kernel, gates):
@@ -58,8 +116,7 @@ def split(kernel, gates):
 
 
 def bias(weights, gates):
-    units = weights["recurrent_kernel"].shape[0]
-    return np.split(weights.get("bias", np.zeros(gates * units)), gates)
+    return np.split(weights.get("bias", np.zeros(weights["kernel"].shape[1])), gates)
 
 
 def randomize(layer, rng, scale=0.5):

@@ -8,13 +8,37 @@ from tests.layers import paper_weights
 from tests.layers.gradients import assert_slopes_equal, layer_gradients
 from tests.layers.paper_weights import arrays, numpy, randomize
 from tests.reference.arrays import B, D, S, T, U, V, normal
-from tests.reference.attention import bahdanau_logit, concat_logit, dot_logit, general_logit, read_all
+from tests.reference.attention import (
+    bahdanau_logit,
+    concat_logit,
+    dot_logit,
+    general_logit,
+    normalized_bahdanau_logit,
+    read_all,
+    scaled_dot_logit,
+    scaled_general_logit,
+)
 
 # name: (constructor, reference logit, its weights from the layer's)
 KINDS = {
     "bahdanau": (lambda **options: BahdanauAttention(U, **options), bahdanau_logit, paper_weights.bahdanau),
+    "normalized_bahdanau": (
+        lambda **options: BahdanauAttention(U, normalize=True, **options),
+        normalized_bahdanau_logit,
+        paper_weights.bahdanau,
+    ),
     "dot": (lambda **options: LuongAttention("dot", **options), dot_logit, paper_weights.luong),
+    "scaled_dot": (
+        lambda **options: LuongAttention("dot", use_scale=True, **options),
+        scaled_dot_logit,
+        paper_weights.luong,
+    ),
     "general": (lambda **options: LuongAttention("general", **options), general_logit, paper_weights.luong),
+    "scaled_general": (
+        lambda **options: LuongAttention("general", use_scale=True, **options),
+        scaled_general_logit,
+        paper_weights.luong,
+    ),
     "concat": (lambda **options: LuongAttention("concat", units=U, **options), concat_logit, paper_weights.luong),
 }
 KIND = pytest.mark.parametrize("kind", KINDS)
@@ -23,7 +47,7 @@ VALUE_MASK = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 1]], bool)
 
 def query_and_value(rng, kind):
     """Score "dot" needs one width."""
-    return normal(rng, B, T, V if kind == "dot" else D), normal(rng, B, S, V)
+    return normal(rng, B, T, V if kind.endswith("dot") else D), normal(rng, B, S, V)
 
 
 def made(kind, query, value, rng, **options):
@@ -61,7 +85,7 @@ def test_context_and_scores_equal_the_papers_equations(rng, kind, masks):
 def test_a_key_is_compared_and_the_value_is_read(rng, kind):
     _, logit, from_layer = KINDS[kind]
     query, value = query_and_value(rng, kind)
-    key = normal(rng, B, S, query.shape[-1] if kind == "dot" else U)
+    key = normal(rng, B, S, query.shape[-1] if kind.endswith("dot") else U)
     layer = KINDS[kind][0]()
     layer(query, value, key=key)
     randomize(layer, rng)
@@ -163,9 +187,40 @@ def test_luong_concat_is_bahdanau_with_its_two_kernels_in_one(rng):
     close(bahdanau(query, value), numpy(luong(query, value)))
 
 
-def test_dot_is_the_attention_of_keras(rng):
+@pytest.mark.parametrize("use_scale", [False, True])
+def test_dot_is_the_attention_of_keras(rng, use_scale):
     query, value = query_and_value(rng, "dot")
-    close(LuongAttention("dot")(query, value), numpy(keras.layers.Attention()([query, value])))
+    ours, theirs = LuongAttention("dot", use_scale=use_scale), keras.layers.Attention(use_scale=use_scale)
+    ours(query, value), theirs([query, value])
+    for layer in (ours, theirs):
+        layer.set_weights([np.array(0.3, "float32")] * use_scale)
+    close(ours(query, value), numpy(theirs([query, value])))
+
+
+def test_a_scale_is_one_and_a_normalized_energy_has_the_length_of_a_share_of_one_at_first(rng):
+    query, value = query_and_value(rng, "dot")
+    layer = LuongAttention("dot", use_scale=True)
+    close(layer(query, value), numpy(LuongAttention("dot")(query, value)))
+    layer = BahdanauAttention(U, normalize=True)
+    layer(query, value)
+    assert numpy(layer.scale) == pytest.approx(U**-0.5)
+    assert not numpy(layer.bias).any()
+
+
+def test_an_energy_times_any_number_is_the_same_when_normalized(rng):
+    query, value = query_and_value(rng, "normalized_bahdanau")
+    layer = made("normalized_bahdanau", query, value, rng)
+    expected = numpy(layer(query, value))
+    layer.energy.assign(1000 * numpy(layer.energy))
+    close(layer(query, value), expected)
+
+
+def test_a_normalized_energy_of_zeros_has_finite_gradients(rng):
+    query, value = query_and_value(rng, "normalized_bahdanau")
+    layer = made("normalized_bahdanau", query, value, rng)
+    layer.energy.assign(np.zeros(U))
+    _, found = layer_gradients(layer, {"query": query, "value": value}, lambda x: ops.sum(ops.square(x)))
+    assert all(np.isfinite(x).all() for x in found.values())
 
 
 @KIND
@@ -174,7 +229,7 @@ def test_logits_past_the_largest_float16_give_no_nan(rng, kind):
     query, value = 200 * query, 200 * value
     layer = KINDS[kind][0](dtype="mixed_float16")
     context, scores = layer(query, value, value_mask=VALUE_MASK, return_attention_scores=True)
-    if kind == "dot":
+    if kind.endswith("dot"):
         assert np.abs(np.einsum("btd,bsd->bts", query, value)).max() > 65504
     assert np.isfinite(numpy(context)).all()
     np.testing.assert_allclose(numpy(scores).sum(axis=-1), 1, atol=1e-2)
@@ -194,7 +249,7 @@ def test_units_that_are_no_width_raise(make):
 
 def test_an_unknown_score_raises():
     with pytest.raises(
-        ValueError, match=r"`score` must be one of 'concat', 'dot', 'general'.*Received: score='scaled'"
+        ValueError, match=r"`score` must be one of 'concat', 'dot', 'general', 'location'\. Received: score='scaled'"
     ):
         LuongAttention("scaled")
 
@@ -203,6 +258,27 @@ def test_an_unknown_score_raises():
 def test_units_where_the_score_has_none_and_the_other_way_round_raise(score, units):
     with pytest.raises(ValueError, match=rf"`units`.*of score 'concat'.*Received: score='{score}', units={units}"):
         LuongAttention(score, units=units)
+
+
+@pytest.mark.parametrize(("score", "max_steps"), [("dot", S), ("location", None)])
+def test_max_steps_where_the_score_has_none_and_the_other_way_round_raise(score, max_steps):
+    with pytest.raises(
+        ValueError, match=rf"`max_steps`.*score 'location'.*Received: score='{score}', max_steps={max_steps}"
+    ):
+        LuongAttention(score, max_steps=max_steps)
+
+
+@pytest.mark.parametrize("max_steps", [0, 2.5, True])
+def test_max_steps_that_are_no_number_of_steps_raise(max_steps):
+    with pytest.raises(
+        ValueError, match=rf"`max_steps` must be an integer of at least 1\. Received: max_steps={max_steps}"
+    ):
+        LuongAttention("location", max_steps=max_steps)
+
+
+def test_a_scale_where_the_score_has_none_raises():
+    with pytest.raises(ValueError, match=r"`use_scale` is for .*'dot' and 'general'\. Received: score='concat'"):
+        LuongAttention("concat", units=U, use_scale=True)
 
 
 def test_dot_of_two_widths_raises():

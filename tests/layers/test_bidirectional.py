@@ -4,7 +4,7 @@ import pytest
 from keras import ops, tree
 
 from keras_seqattn.layers import Bidirectional, GRUCell, LSTMCell, Recurrent
-from tests.layers.kinds import KINDS
+from tests.layers.kinds import KINDS, states_of
 from tests.layers.paper_weights import arrays, numpy, randomize
 from tests.reference.arrays import B, D, T, U, V, normal
 from tests.reference.over_time import run
@@ -20,9 +20,10 @@ def close(actual, expected):
 @pytest.mark.parametrize("mask", [None, MASK], ids=["plain", "masked"])
 def test_outputs_states_and_trace_equal_the_loop_in_both_directions(rng, kind, mask):
     make, step, from_layer, num_states = KINDS[kind]
-    inputs, first = normal(rng, B, T, D), [normal(rng, B, U) for _ in range(2 * num_states)]
+    inputs = normal(rng, B, T, D)
     flags = {"return_sequences": True, "return_state": True, "return_trace": True}
     layer = Bidirectional(Recurrent(make(U), **flags))
+    first = states_of(layer.layer.cell, rng) + states_of(layer.layer.cell, rng)
     layer(inputs)
     randomize(layer, rng)
     output, *states, trace = layer(inputs, initial_state=first, mask=mask)

@@ -1,11 +1,26 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from keras import ops, tree
 
-from keras_seqattn.layers import AttentionCell, ElmanCell, GRUCell, LSTMCell, LuongAttention, Recurrent, StackedCells
+from keras_seqattn.layers import (
+    AttentionCell,
+    Bidirectional,
+    DropoutCell,
+    ElmanCell,
+    GRUCell,
+    JordanCell,
+    LSTMCell,
+    LuongAttention,
+    Recurrent,
+    ResidualCell,
+    StackedCells,
+)
+from keras_seqattn.layers.recurrent.cell import RecurrentCell
 from tests.layers.gradients import assert_slopes_equal, layer_gradients
-from tests.layers.kinds import KINDS
+from tests.layers.kinds import EVERY_KIND, KINDS, states_of
 from tests.layers.paper_weights import arrays, numpy, randomize
 from tests.reference.arrays import B, D, S, T, U, V, normal
 from tests.reference.over_time import run
@@ -23,15 +38,14 @@ def close(actual, expected):
     np.testing.assert_allclose(numpy(actual), expected, rtol=1e-4, atol=1e-5)
 
 
-@KIND
-@pytest.mark.parametrize("mask", [None, *MASKS])
-@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize(("mask", "go_backwards"), [(None, False), *((mask, True) for mask in MASKS), ("holes", False)])
 def test_outputs_states_and_trace_equal_the_loop_over_the_papers_steps(rng, kind, mask, go_backwards):
-    make, step, from_layer, num_states = KINDS[kind]
+    make, step, from_layer, num_states = EVERY_KIND[kind]
     flags = {"return_state": True, "return_trace": True, "go_backwards": go_backwards}
     layer = Recurrent(make(U), return_sequences=True, **flags)
     mask, inputs = MASKS.get(mask), normal(rng, B, T, D)
-    first = [normal(rng, B, U) for _ in range(num_states)]
+    first = states_of(layer.cell, rng)
     layer(inputs)
     randomize(layer, rng)
     output, *states, trace = layer(inputs, initial_state=first, mask=mask)
@@ -48,12 +62,12 @@ def test_outputs_states_and_trace_equal_the_loop_over_the_papers_steps(rng, kind
     close(last, expected[:, -1])
 
 
-@KIND
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_gradients_through_time_and_mask_equal_finite_differences(rng, kind):
-    make, step, from_layer, num_states = KINDS[kind]
-    mask, inputs, share = MASKS["holes"], normal(rng, B, T, D), normal(rng, B, T, U)
+    make, step, from_layer, num_states = EVERY_KIND[kind]
+    mask, inputs = MASKS["holes"], normal(rng, B, T, D)
     layer = Recurrent(make(U), return_sequences=True)
-    layer(inputs)
+    share = normal(rng, *layer(inputs).shape)
     randomize(layer, rng)
     found_inputs, found = layer_gradients(
         layer, {"inputs": inputs}, lambda x: ops.sum(ops.multiply(x, share)), mask=mask
@@ -257,7 +271,7 @@ def test_cells_of_ours_and_of_keras_stack(rng):
         close(Recurrent(StackedCells(cells), return_sequences=True)(inputs), numpy(x))
 
 
-class MatrixCell(keras.layers.Layer):
+class OuterCell(keras.layers.Layer):
     """A cell of Keras's protocol whose state is a matrix: the sum of its inputs' outer products."""
 
     state_size, output_size = D, D
@@ -270,12 +284,148 @@ class MatrixCell(keras.layers.Layer):
         return ops.sum(state, axis=-1), [state]
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class MatrixCell(RecurrentCell):
+    """A cell whose states are a matrix (B, 2, 3) and a vector."""
+
+    state_size, output_size = [(2, 3), 5], 5
+
+    def step(self, projected, states, memory=None, training=False, noise=()):
+        matrix, vector = states
+        matrix = 0.5 * matrix + ops.reshape(projected[:, :6], (-1, 2, 3))
+        vector = vector + ops.sum(matrix, axis=(1, 2))[:, None]
+        return vector, [matrix, vector], {"matrix": matrix}
+
+
+class BareCell(keras.layers.Layer):
+    """A cell of Keras's protocol that leaves its initial state to the layer."""
+
+    state_size = (D,)
+
+    def call(self, inputs, states):
+        return inputs + states[0], [inputs]
+
+
 def test_a_state_may_be_a_matrix(rng):
-    layer, inputs, mask = Recurrent(MatrixCell(), return_state=True), normal(rng, B, T, D), MASKS["holes"]
+    layer, inputs, mask = Recurrent(OuterCell(), return_state=True), normal(rng, B, T, D), MASKS["holes"]
     _, state = layer(inputs, mask=mask)
     close(state, np.einsum("btd,bte,bt->bde", inputs, inputs, mask))
     symbolic, symbolic_state = layer(keras.Input((None, D)))
     assert (symbolic.shape, symbolic_state.shape) == ((None, D), (None, D, D))
+
+
+def test_a_cell_need_not_say_what_its_first_state_is(rng):
+    inputs = normal(rng, B, T, D)
+    output = Recurrent(BareCell(), return_sequences=True)(inputs)
+    close(output, inputs + np.pad(inputs, ((0, 0), (1, 0), (0, 0)))[:, :-1])
+
+
+def test_both_directions_share_out_states_that_are_matrices(rng):
+    layer, inputs = Bidirectional(Recurrent(MatrixCell(), return_state=True)), normal(rng, B, T, D)
+    _, *states = layer(inputs)
+    again, *_ = layer(inputs, initial_state=states)
+    close(again[:, 5:], numpy(layer.backward_layer(inputs, initial_state=states[2:])[0]))
+
+
+WITH_MEMORY = {"memory": (S, V)}
+SHAPED = {
+    "lstm": (lambda: LSTMCell(U), {}),
+    "jordan": (lambda: JordanCell(U, V), {}),
+    "stacked": (lambda: StackedCells([GRUCell(U), LSTMCell(V)]), {}),
+    "matrix": (MatrixCell, {}),
+    "matrix_of_keras": (OuterCell, {}),
+    "keras": (lambda: keras.layers.StackedRNNCells([keras.layers.GRUCell(V), keras.layers.LSTMCell(U)]), {}),
+    "wrapped": (lambda: ResidualCell(DropoutCell(StackedCells([GRUCell(U), ElmanCell(D)]), 0.1)), {}),
+    "attending": (lambda: AttentionCell(GRUCell(U), LuongAttention("general"), attention_units=V), WITH_MEMORY),
+    "at_once": (lambda: AttentionCell(GRUCell(U), LuongAttention("general"), input_feeding=False), WITH_MEMORY),
+}
+RESULTS = ["return_sequences", "return_state", "return_trace"]
+WAYS = [{}, {"go_backwards": True}, {"stateful": True}]
+
+
+@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_shapes_and_dtypes_are_foretold_for_every_flag(rng, name, policy):
+    make, extra = SHAPED[name]
+    inputs = normal(rng, B, T, D)
+    extra = {key: normal(rng, B, *shape) for key, shape in extra.items()}
+    every = itertools.product(itertools.product([False, True], repeat=len(RESULTS)), WAYS)
+    for values, way in every if policy == "float32" else [((True, True, True), {})]:
+        layer = Recurrent(make(), dtype=policy, **dict(zip(RESULTS, values, strict=True)), **way)
+        outputs = tree.flatten(layer(inputs, **extra))
+        rows = B if "stateful" in way else None
+        foretold = tree.flatten(
+            layer(
+                keras.Input(batch_shape=(rows, None, D)),
+                **{key: keras.Input(batch_shape=(rows, None, V)) for key in extra},
+            )
+        )
+        assert len(foretold) == len(outputs)
+        for known, output in zip(foretold, outputs, strict=True):
+            shape = tuple(output.shape)
+            assert keras.backend.standardize_dtype(output.dtype) == known.dtype
+            assert len(known.shape) == len(shape) and known.shape[0] in (rows, None)
+            # Steps are open: T in the second axis of a sequence, S in the third of scores.
+            assert all(a == b or (a is None and b in (T, S)) for a, b in zip(known.shape[1:], shape[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_a_row_without_any_step_has_zeros_and_finite_gradients(rng, name, go_backwards):
+    make, extra = SHAPED[name]
+    layer = Recurrent(make(), return_sequences=True, return_state=True, go_backwards=go_backwards)
+    inputs = {"inputs": normal(rng, B, T, D), **{key: normal(rng, B, *shape) for key, shape in extra.items()}}
+    outputs = tree.flatten(layer(**inputs, mask=MASKS["empty"]))
+    assert not any(numpy(x)[0].any() for x in outputs)
+    found_inputs, found = layer_gradients(
+        layer, inputs, lambda outputs: sum(ops.sum(x) for x in tree.flatten(outputs)), mask=MASKS["empty"]
+    )
+    assert not found_inputs["inputs"][0].any() and found_inputs["inputs"][1].any()
+    assert all(np.isfinite(x).all() for x in [*found.values(), *found_inputs.values()])
+
+
+@pytest.mark.tensorflow_only
+def test_ragged_rows_are_rows_without_padding(rng):
+    import tensorflow as tf
+
+    lengths = [2, 3, 1]
+    rows = [normal(rng, length, D) for length in lengths]
+    ragged = tf.RaggedTensor.from_row_lengths(np.concatenate(rows), lengths)
+    below = Bidirectional(Recurrent(GRUCell(U), return_sequences=True))
+    above = Recurrent(LSTMCell(V), return_state=True)
+    for outputs in (above(below(ragged)), *(ragged_model(below, above)(x) for x in (ragged, ragged[:2]))):
+        for output in outputs:
+            for row, x in zip(numpy(output), rows, strict=False):
+                expected = above(below(x[None]))
+                assert any(np.allclose(row, numpy(e)[0], rtol=1e-4, atol=1e-5) for e in expected)
+    close(above(below(ragged))[0], np.concatenate([numpy(above(below(x[None]))[0]) for x in rows]))
+
+
+def ragged_model(below, above):
+    inputs = keras.Input((None, D), ragged=True)
+    return keras.Model(inputs, above(below(inputs)))
+
+
+@pytest.mark.tensorflow_only
+def test_a_ragged_memory_is_read_as_far_as_it_goes(rng):
+    import tensorflow as tf
+
+    lengths, inputs = [2, 4], normal(rng, B, T, D)
+    rows = [normal(rng, length, V) for length in lengths]
+    layer = Recurrent(AttentionCell(GRUCell(U), LuongAttention("general"), attention_units=U))
+    output = layer(inputs, memory=tf.RaggedTensor.from_row_lengths(np.concatenate(rows), lengths))
+    for row in range(B):
+        close(numpy(output)[row], numpy(layer(inputs[row : row + 1], memory=rows[row][None]))[0])
+
+
+@pytest.mark.tensorflow_only
+def test_a_mask_of_ragged_inputs_counts_beside_their_lengths(rng):
+    import tensorflow as tf
+
+    ids = tf.ragged.constant([[3, 0, 4], [5, 6]])
+    embed, layer = keras.layers.Embedding(9, D, mask_zero=True), Recurrent(GRUCell(U))
+    expected = [layer(embed(np.array([[3, 4]]))), layer(embed(np.array([[5, 6]])))]
+    close(layer(embed(ids)), np.concatenate([numpy(x) for x in expected]))
 
 
 def test_what_is_no_cell_raises():
@@ -314,3 +464,23 @@ def test_a_memory_that_is_missing_or_does_not_fit_raises():
 def test_a_stateful_layer_without_a_batch_size_raises():
     with pytest.raises(ValueError, match=r"batch size must be static.*Received: inputs_shape=\(None, 3, 7\)"):
         Recurrent(GRUCell(U), stateful=True)(keras.Input((T, D)))
+
+
+def test_inputs_of_another_width_or_dtype_raise(rng):
+    layer = Recurrent(GRUCell(U))
+    layer(normal(rng, B, T, D))
+    with pytest.raises(ValueError, match=r"as wide as those that the layer was built for.*Expected: 7. .*\(2, 3, 11\)"):
+        layer(normal(rng, B, T, V))
+    with pytest.raises(ValueError, match=r"`inputs` must be floats with 3 axes .*shape=\(2, 3, 7\), dtype='int32'"):
+        layer(np.ones((B, T, D), "int32"))
+    with pytest.raises(ValueError, match=r"`inputs` must be floats with 3 axes .*shape=\(2, 7\), dtype='float32'"):
+        layer(normal(rng, B, D))
+    with pytest.raises(ValueError, match=r"as wide as those that the cell was built for. Expected: 7. Received: 11"):
+        Recurrent(layer.cell)(normal(rng, B, T, V))
+
+
+def test_a_stateful_layer_of_another_batch_size_raises(rng):
+    layer = Recurrent(GRUCell(U), stateful=True)
+    layer(normal(rng, B, T, D))
+    with pytest.raises(ValueError, match=r"needs the batch size that it was built with. Expected: 2. .*\(3, 3, 7\)"):
+        layer(normal(rng, 3, T, D))

@@ -22,8 +22,25 @@ SETTINGS = [
     {"cell": "elman", "attention": "bahdanau", "attend": "after", "input_feeding": True, "num_layers": 1},
     {"cell": "lstm", "attention": "dot", "attend": "before", "input_feeding": False, "num_layers": 1},
     {"cell": "gru", "attention": "concat", "attend": "after", "input_feeding": False, "num_layers": 2},
+    {"cell": "gru", "attention": "normalized_bahdanau", "attend": "before", "input_feeding": True, "num_layers": 1},
+    {"cell": "gru", "attention": "location", "attend": "after", "input_feeding": False, "num_layers": 1},
+    {"cell": "gru", "attention": "local-m", "attend": "after", "input_feeding": True, "num_layers": 1, "window": 2},
+    {"cell": "lstm", "attention": "local-p", "attend": "before", "input_feeding": True, "num_layers": 1, "window": 2},
+    {"cell": "gru", "attention": "monotonic", "attend": "after", "input_feeding": True, "num_layers": 2},
+    {
+        "cell": "elman",
+        "attention": "location_sensitive",
+        "attend": "before",
+        "input_feeding": False,
+        "num_layers": 1,
+        "location_filters": 3,
+        "location_kernel_size": 5,
+    },
 ]
 NAMES = ["-".join(map(str, settings.values())) for settings in SETTINGS]
+# One model of each attention.
+ATTENTIONS = list({settings["attention"]: settings for settings in SETTINGS}.values())
+EVERY_ATTENTION = pytest.mark.parametrize("settings", ATTENTIONS, ids=lambda settings: settings["attention"])
 EVERY_SETTING = pytest.mark.parametrize("settings", SETTINGS, ids=NAMES)
 SOME_SETTINGS = pytest.mark.parametrize("settings", SETTINGS[:4], ids=NAMES[:4])
 

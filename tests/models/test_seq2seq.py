@@ -5,9 +5,10 @@ from keras import ops
 
 from keras_seqattn.decoding import Beam, Greedy
 from keras_seqattn.losses import SequenceCrossentropy
-from keras_seqattn.models import Seq2Seq
+from keras_seqattn.models import Seq2Seq, seq2seq
 from tests.models.small import (
     END,
+    EVERY_ATTENTION,
     EVERY_SETTING,
     SETTINGS,
     SOME_SETTINGS,
@@ -56,7 +57,9 @@ def test_teacher_forcing_is_one_step_after_the_other(rng, settings):
     model, source, target = known_model(**settings), sources(rng), targets(rng)
     memory, mask, states = model.encode(source)
     prepared = model.decoder_cell.prepare_memory(memory, mask)
-    nested = keras.tree.pack_sequence_as(model.decoder_cell.get_initial_state(batch_size=1), states)
+    first = model.decoder_cell.get_initial_state(batch_size=B, memory=prepared)
+    states = [*states, *keras.tree.flatten(first)[len(states) :]]  # and what an attention remembers
+    nested = keras.tree.pack_sequence_as(first, states)
     expected = logits(model, source, target)
     for t in range(T):
         embedded = model.target_embedding(target[:, t])
@@ -72,6 +75,25 @@ def test_aligning_an_answer_gives_the_attention_that_wrote_it(rng, settings, dec
     aligned = numpy(model.align(source, shifted(found.ids)))
     expected = np.where(written(found)[:, :, None], aligned, 0)
     np.testing.assert_allclose(found.attention, expected, rtol=1e-4, atol=1e-5)
+
+
+@EVERY_ATTENTION
+def test_a_beam_of_one_is_greedy(rng, settings):
+    model, source = known_model(**settings), sources(rng)
+    assert_same(generate(model, source, Beam(1)), generate(model, source))
+
+
+@EVERY_ATTENTION
+def test_a_source_of_one_word_is_answered(rng, settings):
+    model, source = known_model(**settings), sources(rng)[:, :1]
+    for decoder in (Greedy(), Beam(2)):
+        found = generate(model, source, decoder)
+        assert np.isfinite(found.scores).all()
+        assert found.attention.shape == (B, T, 1)
+
+
+def test_every_attention_is_tried_here():
+    assert {settings["attention"] for settings in SETTINGS} == set(seq2seq.ATTENTIONS)
 
 
 @SOME_SETTINGS
@@ -174,7 +196,7 @@ def test_each_sentence_is_answered_as_if_alone(rng, decoder):
         assert_same(type(alone)(*(x[row : row + 1] for x in together)), alone, steps)
 
 
-@SOME_SETTINGS
+@EVERY_ATTENTION
 def test_an_empty_source_gives_finite_answers_and_reads_nothing(rng, settings):
     model, source, target = known_model(**settings), sources(rng), targets(rng)
     emptied = source.copy()
@@ -209,10 +231,24 @@ def test_a_graph_of_dynamic_shapes_answers_the_same(rng, decoder):
 
 
 @pytest.mark.tensorflow_only
-def test_xla_answers_the_same(rng):
+@pytest.mark.parametrize("attention", ["local-m", "location_sensitive", "monotonic"])
+def test_in_a_graph_of_dynamic_shapes_an_attention_remembers(rng, attention):
     import tensorflow as tf
 
-    model, source, decoder = known_model(**SETTINGS[0]), sources(rng), Beam(3)
+    settings = next(settings for settings in SETTINGS if settings["attention"] == attention)
+    model, source, decoder = known_model(**settings), sources(rng), Beam(3)
+    ids = tf.TensorSpec((None, None), "int32")
+    answer = tf.function(lambda ids: model.generate(ids, T, START, END, decoder), input_signature=[ids])
+    found = answer(source)
+    assert_same(type(found)(*map(numpy, found)), generate(model, source, decoder))
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.parametrize("settings", [SETTINGS[0], *SETTINGS[-5:]], ids=lambda settings: settings["attention"])
+def test_xla_answers_the_same(rng, settings):
+    import tensorflow as tf
+
+    model, source, decoder = known_model(**settings), sources(rng), Beam(3)
     answer = tf.function(lambda ids: model.generate(ids, T, START, END, decoder), jit_compile=True)
     found = answer(tf.constant(source))
     assert_same(type(found)(*map(numpy, found)), generate(model, source, decoder))
@@ -281,7 +317,11 @@ def test_dropout_acts_in_training_alone(rng):
     ("setting", "words"),
     [
         ({"cell": "rnn"}, r"`cell` must be one of 'elman', 'gru', 'lstm'\. Received: cell='rnn'"),
-        ({"attention": "loung"}, r"`attention` must be one of .*'general'\. Received: attention='loung'"),
+        ({"attention": "loung"}, r"`attention` must be one of .*'general', .*Received: attention='loung'"),
+        ({"attention": "local-m", "window": 0}, r"`window` must be an integer of at least 1\. Received: window=0"),
+        ({"max_source_length": 0}, r"`max_source_length` must be an integer of at least 1"),
+        ({"attention": "monotonic", "score_noise": -1}, r"`noise` is a standard deviation.*Received: noise=-1"),
+        ({"attention": "location_sensitive", "location_kernel_size": 4}, r"must be odd\. Received: kernel_size=4"),
         ({"attend": "during"}, r"`attend` must be 'after' or 'before'\. Received: attend='during'"),
         ({"num_layers": 0}, r"`num_layers` must be an integer of at least 1\. Received: num_layers=0"),
         ({"num_layers": 1.5}, r"`num_layers` must be an integer of at least 1\. Received: num_layers=1\.5"),

@@ -7,7 +7,7 @@ import numpy as np
 from tests.layers import paper_weights
 from tests.layers.paper_weights import arrays, numpy
 from tests.models.small import EVERY_SETTING, B, S, known_model, logits, sources, targets
-from tests.reference import attention, cells
+from tests.reference import attention, attention_in_turn, cells
 from tests.reference.attention_cell import attention_step
 
 CELL_STEPS = {"elman": cells.elman_step, "gru": cells.gru_reset_after_step, "lstm": cells.lstm_step}
@@ -42,14 +42,43 @@ def encode(model, source):
     return memory, first_states
 
 
+def steps_of(model):
+    """The reference step of an attention that chooses where to read or remembers it, and its weights' names."""
+    general, normalized = attention.general_logit, attention.normalized_bahdanau_logit
+    return {
+        "location": (attention_in_turn.location_step, paper_weights.luong),
+        "local-m": (attention_in_turn.local_step(general, model.window, predictive=False), paper_weights.local),
+        "local-p": (attention_in_turn.local_step(general, model.window, predictive=True), paper_weights.local),
+        "monotonic": (attention_in_turn.chosen_monotonic_step(normalized), paper_weights.monotonic),
+        "location_sensitive": (
+            attention_in_turn.location_sensitive_step(cumulative=False),
+            paper_weights.location_sensitive,
+        ),
+    }
+
+
+def reader(model, memory):
+    """query -> context, scores: called once a step."""
+    weights, steps = arrays(model.decoder_cell.attention), steps_of(model)
+    if model.attention not in steps:
+        weights = paper_weights.scorer(weights)
+        logit = getattr(attention, f"{model.attention}_logit")
+        return lambda query: attention.read(logit, weights, query, memory)
+    step, from_layer = steps[model.attention]
+    first = {"monotonic": attention_in_turn.first_read, "location_sensitive": np.zeros}
+    state, weights = [first.get(model.attention, lambda steps: 0)(len(memory))], from_layer(weights)
+
+    def read(query):
+        context, scores, state[0] = step(weights, query, memory, state[0], np.ones(len(memory), bool))
+        return context, scores
+
+    return read
+
+
 def decode(model, source, target):
     """Logits (T, C) and scores (T, S) of one sentence."""
     memory, first_states = encode(model, source)
-    weights = arrays(model.decoder_cell.attention)
-    if model.attention == "bahdanau":
-        logit, weights = attention.bahdanau_logit, paper_weights.bahdanau(weights)
-    else:
-        logit, weights = getattr(attention, f"{model.attention}_logit"), paper_weights.luong(weights)
+    read = reader(model, memory)
     inner = model.decoder_cell.cell
     if model.num_layers == 1:
         step, states, hidden = cell_step(model, inner), [first_states[0]], lambda states: states[0]
@@ -65,7 +94,7 @@ def decode(model, source, target):
         x = numpy(model.target_embedding.embeddings)[token].astype("float64")
         vector, states, trace = attention_step(
             step,
-            lambda query: attention.read(logit, weights, query, memory),
+            read,
             x,
             states,
             model.attend,

@@ -9,6 +9,7 @@ from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.models import Seq2Seq
 from tests.models.small import (
     END,
+    EVERY_ATTENTION,
     SOME_SETTINGS,
     START,
     B,
@@ -95,8 +96,9 @@ def test_a_training_step_is_the_same_with_and_without_xla(rng):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_every_weight_is_trained_and_padding_trains_nothing(rng, policy):
-    model, (x, y, weight) = small_model(rng, dtype=policy, num_layers=2), batch(rng)
+@EVERY_ATTENTION
+def test_every_weight_is_trained_and_padding_trains_nothing(rng, policy, settings):
+    model, (x, y, weight) = small_model(rng, dtype=policy, **settings), batch(rng)
     x["source"][1] = 0  # an empty source has finite gradients too
     model.compile(keras.optimizers.SGD(0.1), SequenceCrossentropy(), run_eagerly=True)
     before = [numpy(v) for v in model.trainable_variables]
@@ -155,14 +157,15 @@ def test_it_learns_to_write_backwards(rng, settings):
 
 @pytest.mark.slow
 @pytest.mark.tensorflow_only
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables:UserWarning")  # those of the attention
 def test_without_what_attention_reads_it_learns_far_less(rng):
     model = Seq2Seq(WORDS + 3, WORDS + 3, units=32, cell="lstm", attention="general")
     attention = model.decoder_cell.attention
     attend = attention.attend
 
-    def attend_to_nothing(*arguments):
-        context, scores = attend(*arguments)
-        return ops.zeros_like(context), scores
+    def attend_to_nothing(*arguments, **options):
+        context, scores, state = attend(*arguments, **options)
+        return ops.zeros_like(context), scores, state
 
     attention.attend = attend_to_nothing
     assert share_right_after_learning(rng, model, epochs=3) < 0.6

@@ -65,3 +65,9 @@ def test_rows_are_kept_or_replaced_as_a_whole(rng):
     kept = keep_rows(np.array([True, False]), new, old)
     for actual, x, y in ((kept["a"], new["a"], old["a"]), (kept["b"][0], new["b"][0], old["b"][0])):
         np.testing.assert_array_equal(ops.convert_to_numpy(actual), np.stack([x[0], y[1]]))
+
+
+@pytest.mark.parametrize("mask", [None, [[True], [False]]])
+def test_a_single_entry_gets_everything_or_nothing_without_a_warning(mask):
+    scores = masked_softmax(ops.array([[3.0], [-70000.0]]), mask)
+    assert ops.convert_to_numpy(scores).tolist() == ([[1.0], [1.0]] if mask is None else [[1.0], [0.0]])

@@ -20,6 +20,13 @@ def bahdanau_logit(weights, s, h):
     return weights["v_a"] @ np.tanh(weights["W_a"] @ s + weights["U_a"] @ h)
 
 
+def normalized_bahdanau_logit(weights, s, h):
+    """Raffel et al. 2017, sec. 2.4, without its r: g v / |v| . tanh(W s + V h + b)."""
+    v = weights["v_a"]
+    length = np.sqrt(sum(x * x for x in v))
+    return weights["g"] * (v / length) @ np.tanh(weights["W_a"] @ s + weights["U_a"] @ h + weights["b"])
+
+
 def dot_logit(weights, h_t, h_s):
     """Luong et al. 2015, sec. 3.1, "dot": h_t . h_s."""
     return h_t @ h_s
@@ -33,6 +40,16 @@ def general_logit(weights, h_t, h_s):
 def concat_logit(weights, h_t, h_s):
     """Luong et al. 2015, sec. 3.1, "concat": v_a . tanh(W_a [h_t; h_s])."""
     return weights["v_a"] @ np.tanh(weights["W_a"] @ np.concatenate([h_t, h_s]))
+
+
+def scaled_dot_logit(weights, h_t, h_s):
+    """A learned g times "dot"."""
+    return weights["g"] * dot_logit(weights, h_t, h_s)
+
+
+def scaled_general_logit(weights, h_t, h_s):
+    """A learned g times "general"."""
+    return weights["g"] * general_logit(weights, h_t, h_s)
 
 
 def read(logit, weights, query, value, key=None, mask=None):

@@ -32,8 +32,8 @@ def over_time(step, inputs, first_states, first_output, mask=None, go_backwards=
 
 
 def run(step, weights, inputs, num_states=1, first_states=None, mask=None, go_backwards=False):
-    """`over_time` for a cell of U units by its weights, from zero states unless they are given."""
-    units = len(next(value for name, value in weights.items() if name.startswith("b")))
+    """`over_time` for a cell by its weights, from zero states unless they are given; each is as wide as the output."""
+    units = len(weights.get("b_y", next(value for name, value in weights.items() if name.startswith("b"))))
     zeros = np.zeros((len(inputs), units))
     states = [zeros] * num_states if first_states is None else first_states
     return over_time(lambda x, states, row: step(weights, x, states), inputs, states, zeros, mask, go_backwards)

@@ -7,7 +7,7 @@ import pytest
 from tests.training import runs
 from tests.training.echo import echoing
 
-__all__ = ["dates_run", "echo", "translate_run"]
+__all__ = ["dates_run", "echo", "language_model_run", "translate_run"]
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,12 @@ def dates_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def translate_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished tiny run of the recipe translate. Look, do not write."""
     return runs.translate_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def language_model_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny run of the recipe language_model. Look, do not write."""
+    return runs.language_model_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

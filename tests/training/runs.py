@@ -31,6 +31,17 @@ TRANSLATE = {
     "--beam-width": "2",
     "--xla": "off",
 }
+LANGUAGE_MODEL = {
+    "--epochs": "2",
+    "--units": "11",
+    "--embedding-dim": "5",
+    "--num-layers": "2",
+    "--dropout": "0.1",
+    "--batch-size": "7",
+    "--window": "13",
+    "--written-length": "17",
+    "--xla": "off",
+}
 
 
 def train_dates(run: Path, **changes: str) -> list[str]:
@@ -41,6 +52,12 @@ def train_dates(run: Path, **changes: str) -> list[str]:
 def train_translate(run: Path, data: Path, **changes: str) -> list[str]:
     """Likewise for the recipe translate."""
     return ["train", "translate", "--run-dir", str(run), "--data", str(data), *options({**TRANSLATE, **flags(changes)})]
+
+
+def train_language_model(run: Path, data: Path, **changes: str) -> list[str]:
+    """Likewise for the recipe language_model."""
+    settings = options({**LANGUAGE_MODEL, **flags(changes)})
+    return ["train", "language_model", "--run-dir", str(run), "--data", str(data), *settings]
 
 
 def flags(changes: dict[str, str]) -> dict[str, str]:
@@ -64,6 +81,23 @@ def translate_run(base: Path) -> Path:
     data = write_pairs(base / "translate_data.tsv")
     assert main(train_translate(base / "translate_run", data)) == 0
     return base / "translate_run"
+
+
+@functools.cache
+def language_model_run(base: Path) -> Path:
+    """The folder of a finished tiny run of the recipe language_model, below `base`; its text is beside it."""
+    data = write_text(base / "language_model_text.txt")
+    assert main(train_language_model(base / "language_model_run", data)) == 0
+    return base / "language_model_run"
+
+
+def write_text(path: Path) -> Path:
+    """Lines of words, about 6,000 characters."""
+    rng = random.Random(0)
+    words = ["the", "wind", "said", "no", "more", "and", "gone", "king", "$5", "über"]
+    lines = (" ".join(rng.choice(words) for _ in range(rng.randint(3, 9))) + ".\n" for _ in range(210))
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 def write_pairs(path: Path) -> Path:

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from keras_seqattn.training.callbacks import Alignments, Progress, SampleAnswers, Scalars, SeedEachEpoch
-from keras_seqattn.training.callbacks.alignments import as_png, draw
+from keras_seqattn.training.callbacks.alignments import draw
 from keras_seqattn.training.callbacks.sample_answers import in_cell
+from keras_seqattn.training.callbacks.summaries import as_png
 from tests.training.echo import echoing
 from tests.training.events import read_events
 

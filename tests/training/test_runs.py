@@ -18,7 +18,8 @@ import pytest
 from keras_seqattn.cli import main
 from keras_seqattn.decoding import Greedy
 from keras_seqattn.training import text_to_text
-from keras_seqattn.training.callbacks.alignments import as_png, draw
+from keras_seqattn.training.callbacks.alignments import draw
+from keras_seqattn.training.callbacks.summaries import as_png
 from keras_seqattn.training.data.dates import LOCALES
 from keras_seqattn.training.run_folder import RunFolder
 from tests.training.events import read_events

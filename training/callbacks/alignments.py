@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_seqattn.inspection import alignment_figure
 from keras_seqattn.text import TextToText
-from keras_seqattn.training.callbacks.summaries import SummaryCallback
+from keras_seqattn.training.callbacks.summaries import SummaryCallback, write_picture
 
 
 class Alignments(SummaryCallback):
@@ -27,13 +26,10 @@ class Alignments(SummaryCallback):
         self.texts = list(texts)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        import tensorflow as tf
-
         figures = draw(self.answering, self.texts)
         with self.summaries(step=epoch + 1):
             for index, figure in enumerate(figures):
-                picture = tf.io.decode_png(as_png(figure), channels=3)  # (Y, X, 3)
-                tf.summary.image(f"alignment/{index}", picture[None])
+                write_picture(f"alignment/{index}", figure)
 
 
 def draw(answering: TextToText, texts: Sequence[str]) -> list[Any]:
@@ -49,10 +45,3 @@ def draw(answering: TextToText, texts: Sequence[str]) -> list[Any]:
         title = f"{text}\n→ {found['answer'][row].decode('utf-8', 'replace')}"
         figures.append(alignment_figure(source, answer, found["attention"][row], title))
     return figures
-
-
-def as_png(figure: Any) -> bytes:
-    """The bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,18 @@ class SummaryCallback(keras.callbacks.Callback):
         if self.writer is not None:
             self.writer.close()
             self.writer = None
+
+
+def write_picture(name: str, figure: Any) -> None:
+    """Writes a matplotlib figure, within `summaries`."""
+    import tensorflow as tf
+
+    picture = tf.io.decode_png(as_png(figure), channels=3)  # (Y, X, 3)
+    tf.summary.image(name, picture[None])
+
+
+def as_png(figure: Any) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

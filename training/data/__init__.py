@@ -3,6 +3,7 @@
 from .dates import DateExample, DateSplits, date_splits
 from .pairs import DataError, TranslationData, read_pairs, read_parallel
 from .splits import Pair, Splits
+from .texts import TextParts, load_text
 
 __all__ = [
     "DataError",
@@ -10,8 +11,10 @@ __all__ = [
     "DateSplits",
     "Pair",
     "Splits",
+    "TextParts",
     "TranslationData",
     "date_splits",
+    "load_text",
     "read_pairs",
     "read_parallel",
 ]

@@ -31,16 +31,20 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 
     Raises: DataError when the file is missing, empty, not UTF-8, or not the whole of a gzip file.
     """
+    return decode_lines(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file, unpacked where its name ends in .gz."""
     path = Path(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"A data file must exist. Received: {path}, which does not.") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"A file named .gz must be a whole gzip file. Received: {path}: {error}") from error
     except OSError as error:
         raise DataError(f"A data file must be readable. Received: {path}: {error}") from error
-    return decode_lines(content, str(path))
 
 
 def decode_lines(content: bytes, name: str) -> list[str]:

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.layers.attention.memory_attention import MemoryAttention, compare
 from keras_seqattn.layers.recurrent.cell import check_units
+from keras_seqattn.ops import product
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -17,9 +18,15 @@ class BahdanauAttention(MemoryAttention):
         scores  = softmax of logits over S                                   eq. (6)
         context = sum over S of scores * value                               eq. (5)
 
+    With `normalize`, weight normalization keeps direction and length of the energy apart (Salimans and Kingma, eq. (2);
+    Raffel et al., sec. 2.4):
+
+        logits  = scale * energy / |energy| . tanh(query @ query_kernel + value @ key_kernel + bias)
+
     Args:
         units: int, width U in which query and value are compared, at least 1.
-        kernel_initializer: for all three weights.
+        normalize: bool, whether the energy has a `scale` of its own, sqrt(1 / U) at first, and the comparison a `bias`.
+        kernel_initializer: for both kernels and the energy.
     Call arguments:
         query: (B, T, D) float.
         value: (B, S, V) float.
@@ -30,16 +37,18 @@ class BahdanauAttention(MemoryAttention):
         return_attention_scores: bool, also the scores.
     Returns: (B, T, V) float, in the layer's compute dtype; with the scores (B, T, S) when asked for.
     Raises: ValueError when `units` is below 1 or the shapes do not fit.
-    Reference: Bahdanau, Cho, Bengio 2015, arXiv 1409.0473.
+    References: Bahdanau, Cho, Bengio 2015, arXiv 1409.0473; Salimans, Kingma 2016, arXiv 1602.07868; Raffel et al.
+        2017, arXiv 1704.00784.
     Example:
         >>> tuple(BahdanauAttention(units=13)(ops.ones((2, 3, 7)), ops.ones((2, 5, 11))).shape)
         (2, 3, 11)
     """
 
-    def __init__(self, units, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(self, units, normalize=False, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(kernel_initializer, **kwargs)
         check_units(units)
         self.units = units
+        self.normalize = normalize
 
     def build(self, query_shape, value_shape, key_shape=None):
         self.check_shapes(query_shape, value_shape, key_shape)
@@ -47,12 +56,25 @@ class BahdanauAttention(MemoryAttention):
         self.query_kernel = self.add_kernel("query_kernel", query_shape[-1], self.units)
         self.key_kernel = self.add_kernel("key_kernel", key_width, self.units)
         self.energy = self.add_energy(self.units)
+        if self.normalize:
+            first_scale = keras.initializers.Constant(self.units**-0.5)
+            self.scale = self.add_weight(shape=(), initializer=first_scale, name="scale")
+            self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def project_key(self, key):
-        return ops.matmul(key, self.key_kernel)  # (B, S, U)
+        keys = product(key, self.key_kernel)  # (B, S, U)
+        return keys + self.bias if self.normalize else keys
 
-    def logits(self, query, keys):
-        return compare(ops.matmul(query, self.query_kernel), keys, self.energy)  # (B, T, S)
+    def logits(self, query, keys, mask=None):
+        energy = normalized(self.energy, self.scale) if self.normalize else self.energy
+        return compare(product(query, self.query_kernel), keys, energy)  # (B, T, S)
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "normalize": self.normalize}
+
+
+def normalized(energy, scale):
+    """The vector (U,) with the direction of `energy` and the length `scale`."""
+    wide = ops.cast(energy, "float32")  # the sum of squares of small numbers is zero in float16
+    square = ops.maximum(ops.sum(ops.square(wide)), 1e-30)  # zeros have no direction, and shall have finite gradients
+    return ops.cast(wide * ops.rsqrt(square), energy.dtype) * scale

@@ -5,6 +5,7 @@ from keras import ops, tree
 
 from keras_seqattn.layers.nesting import revive, serialize
 from keras_seqattn.layers.output_spec import in_compute_dtype
+from keras_seqattn.layers.recurrent.cell import zero_state
 from keras_seqattn.layers.recurrent.recurrent import Recurrent
 
 MERGE = {
@@ -71,7 +72,7 @@ class Bidirectional(keras.layers.Layer):
     def call(self, inputs, initial_state=None, mask=None, memory=None, memory_mask=None, training=False):
         forward_state = backward_state = None
         if initial_state is not None:
-            flat, forward_count = tree.flatten(initial_state), len(tree.flatten(self.layer.cell.state_size))
+            flat, forward_count = tree.flatten(initial_state), len(tree.flatten(zero_state(self.layer.cell, 1)))
             forward_state, backward_state = flat[:forward_count], flat[forward_count:]
         kwargs = {"mask": mask, "memory": memory, "memory_mask": memory_mask, "training": training}
         kwargs = {name: value for name, value in kwargs.items() if value is not None}

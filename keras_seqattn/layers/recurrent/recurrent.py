@@ -4,8 +4,9 @@ import keras
 from keras import ops, tree
 
 from keras_seqattn.layers.nesting import revive, serialize
-from keras_seqattn.layers.output_spec import in_compute_dtype
-from keras_seqattn.layers.recurrent.cell import check_cell, stages, zero_state
+from keras_seqattn.layers.output_spec import cast_floats, in_compute_dtype
+from keras_seqattn.layers.recurrent.cell import check_cell, check_inputs, check_states, stages, zero_state
+from keras_seqattn.layers.recurrent.ragged import padded
 from keras_seqattn.ops import keep_rows, scan
 
 
@@ -28,12 +29,13 @@ class Recurrent(keras.layers.Layer):
         stateful: bool, begin where the last call ended; needs a static batch size. `reset_state()` forgets.
         zero_output_for_mask: bool, masked steps of a sequence give zeros rather than the last output repeated.
     Call arguments:
-        inputs: (B, T, D) float.
-        initial_state: states of the cell, nested as the cell has them or flat; zeros when None.
+        inputs: (B, T, D) float. A `tf.RaggedTensor` is padded, and its mask goes on with the outputs.
+        initial_state: states of the cell, nested as the cell has them or flat; zeros when None. What an attention
+            remembers of its last step may be left out.
         mask: (B, T) bool, True where a step counts. Keras passes the mask that the inputs carry as `mask`, and as
             `inputs_mask` where there are other tensors beside them.
-        memory: (B, S, V) float, for cells that attend.
-        memory_mask: (B, S) bool, True where a step of the memory may be read.
+        memory: (B, S, V) float, for cells that attend; a list of several where the cell reads several.
+        memory_mask: (B, S) bool, True where a step of the memory may be read; a list beside a list.
     Returns: output; then each state, then the trace (a dict), as asked for.
     Raises: ValueError when the inputs are not (B, T, D), the states do not fit the cell, a memory is missing, or given
         to a cell that reads none, or has another batch size.
@@ -68,6 +70,7 @@ class Recurrent(keras.layers.Layer):
 
     def build(self, inputs_shape, memory_shape=None):
         self._check_shapes(inputs_shape, memory_shape)
+        self.input_width = inputs_shape[-1]
         if not self.cell.built:
             step_shape = (inputs_shape[0], *inputs_shape[2:])
             if stages(self.cell).attends:
@@ -86,6 +89,20 @@ class Recurrent(keras.layers.Layer):
                 for index, state in enumerate(tree.flatten(zero_state(self.cell, inputs_shape[0])))
             ]
 
+    def _check_inputs(self, inputs):
+        check_inputs(inputs, "(batch, time, features)", 3)
+        if inputs.shape[-1] != self.input_width:
+            raise ValueError(
+                "`inputs` must be as wide as those that the layer was built for. "
+                f"Expected: {self.input_width}. Received: shape={tuple(inputs.shape)}."
+            )
+        if self.stateful and inputs.shape[0] != self.states[0].shape[0]:
+            raise ValueError(
+                "A `stateful` layer keeps one state a row, so every call, and the signature that it is exported with, "
+                f"needs the batch size that it was built with. Expected: {self.states[0].shape[0]}. "
+                f"Received: shape={tuple(inputs.shape)}."
+            )
+
     def _check_shapes(self, inputs_shape, memory_shape):
         if len(inputs_shape) != 3:
             raise ValueError(
@@ -98,31 +115,39 @@ class Recurrent(keras.layers.Layer):
                     f"Received: cell={self.cell!r}."
                 )
             return
-        if memory_shape is None or len(memory_shape) != 3:
-            raise ValueError(
-                "The cell attends, so the call needs `memory` with three axes (batch, source steps, features). "
-                f"Received: memory_shape={memory_shape}."
-            )
-        if None not in (inputs_shape[0], memory_shape[0]) and inputs_shape[0] != memory_shape[0]:
-            raise ValueError(
-                "`memory` holds one source sequence for each row of `inputs`, so their batch sizes must agree. "
-                f"Received: inputs_shape={tuple(inputs_shape)}, memory_shape={tuple(memory_shape)}."
-            )
+        # One shape may be a list too, when it comes from a file; its members are then sizes, not shapes.
+        several = memory_shape is not None and any(hasattr(x, "__len__") for x in memory_shape)
+        shapes = list(memory_shape) if several else [memory_shape]
+        for shape in shapes:
+            if shape is None or len(shape) != 3:
+                raise ValueError(
+                    "The cell attends, so the call needs `memory` with three axes (batch, source steps, features). "
+                    f"Received: memory_shape={memory_shape}."
+                )
+            if None not in (inputs_shape[0], shape[0]) and inputs_shape[0] != shape[0]:
+                raise ValueError(
+                    "`memory` holds one source sequence for each row of `inputs`, so their batch sizes must agree. "
+                    f"Received: inputs_shape={tuple(inputs_shape)}, memory_shape={memory_shape}."
+                )
 
-    def _first_states(self, initial, batch_size):
+    def _first_states(self, initial, batch_size, prepared):
         """The states to begin with, nested as the cell has them, in the compute dtype."""
-        zeros = tree.map_structure(lambda zero: ops.cast(zero, self.compute_dtype), zero_state(self.cell, batch_size))
-        if initial is None:
-            if not self.stateful:
-                return zeros
-            initial = [ops.copy(state) for state in self.states]  # they are assigned to after the loop
-        flat, wanted = tree.flatten(initial), tree.flatten(zeros)
-        if len(flat) != len(wanted) or any(a.shape[1:] != b.shape[1:] for a, b in zip(flat, wanted, strict=True)):
+        own = cast_floats(self, zero_state(self.cell, batch_size))
+        every = own if prepared is None else extended(own, zero_state(self.cell, batch_size, prepared))
+        if self.stateful and len(tree.flatten(every)) > len(tree.flatten(own)):
             raise ValueError(
-                "`initial_state` must hold one tensor for each state of the cell. "
-                f"Expected: {[(None, *b.shape[1:]) for b in wanted]}. Received: {[tuple(a.shape) for a in flat]}."
+                "A `stateful` layer carries states of fixed width, but this cell's attention remembers where in the "
+                f"memory it has been. Received: cell={self.cell!r}."
             )
-        return tree.pack_sequence_as(zeros, [ops.cast(state, self.compute_dtype) for state in flat])
+        if initial is None and self.stateful:
+            initial = [ops.copy(state) for state in self.states]  # they are assigned to after the loop
+        if initial is None:
+            return every
+        flat = tree.flatten(initial)
+        given = every if len(flat) == len(tree.flatten(every)) else own
+        check_states(initial, given, "initial_state")
+        states = extended(tree.pack_sequence_as(given, flat), every)
+        return tree.map_structure(lambda state, zero: ops.cast(state, zero.dtype), states, every)
 
     def call(
         self,
@@ -134,35 +159,38 @@ class Recurrent(keras.layers.Layer):
         training=False,
         inputs_mask=None,
     ):
-        mask = inputs_mask if mask is None else mask
-        self._check_shapes(inputs.shape, None if memory is None else memory.shape)
-        cell = stages(self.cell)
-        states = self._first_states(initial_state, ops.shape(inputs)[0])
+        inputs, mask = padded(inputs, inputs_mask if mask is None else mask)
+        memory, memory_mask = padded(memory, memory_mask)
+        self._check_inputs(inputs)
+        self._check_shapes(inputs.shape, None if memory is None else tree.map_structure(lambda x: x.shape, memory))
+        cell, rows = stages(self.cell), ops.shape(inputs)[0]
+        length = inputs.shape[1] if inputs.shape[1] is not None else ops.shape(inputs)[1]
         prepared = cell.prepare_memory(memory, memory_mask) if cell.attends else None
+        states = self._first_states(initial_state, rows, prepared)
 
-        cell.begin(ops.shape(inputs)[0], inputs.shape[-1])
-        steps = {"x": ops.moveaxis(cell.project(inputs), 1, 0)}  # (T, B, ...)
-        if mask is not None:
-            mask = ops.cast(mask, "bool")
-            steps["keep"] = ops.moveaxis(mask, 1, 0)  # (T, B)
+        mask = None if mask is None else ops.cast(mask, "bool")
         if self.go_backwards:  # from here on everything stands in the order of reading
-            steps = {name: ops.flip(x, axis=0) for name, x in steps.items()}
-            mask = None if mask is None else ops.flip(mask, axis=1)
+            inputs, mask = ops.flip(inputs, axis=1), None if mask is None else ops.flip(mask, axis=1)
+        noise = cell.begin(rows, inputs.shape[-1], length, prepared, training)
+        steps = {"x": cell.project(ops.moveaxis(inputs, 1, 0)), "noise": noise}  # (T, B, ...)
+        if mask is not None:
+            steps["keep"] = ops.moveaxis(mask, 1, 0)  # (T, B)
         every_output = self.return_sequences or self.return_trace
+        carry = {"states": states}
+        if mask is not None or not every_output:
+            carry["output"] = ops.zeros((rows, cell.loop_output_size), dtype=self.compute_dtype)
 
         def step(carry, now):
-            output, states, trace = cell.step(now["x"], carry["states"], prepared, training)
+            output, states, trace = cell.step(now["x"], carry["states"], prepared, training, now["noise"])
             if mask is not None:
                 output = keep_rows(now["keep"], output, carry["output"])
                 states = keep_rows(now["keep"], states, carry["states"])
             collected = {"output": output} if every_output else {}
             if self.return_trace:
                 collected["trace"] = trace
-            return {"states": states, "output": output}, collected
+            return {"states": states, "output": output} if "output" in carry else {"states": states}, collected
 
-        first = ops.zeros((ops.shape(inputs)[0], cell.loop_output_size), dtype=self.compute_dtype)
-        length = inputs.shape[1] if inputs.shape[1] is not None else ops.shape(inputs)[1]
-        last, collected = scan(step, {"states": states, "output": first}, steps, length)
+        last, collected = scan(step, carry, steps, length, training)
 
         if self.stateful:
             for variable, state in zip(self.states, tree.flatten(last["states"]), strict=True):
@@ -186,7 +214,7 @@ class Recurrent(keras.layers.Layer):
             final = zero_elsewhere(mask, final)
         results = [final if self.return_sequences else final[:, -1]]
         if self.return_state:
-            results += tree.flatten(last["states"])
+            results += tree.flatten(cast_floats(self, last["states"]))
         if self.return_trace:
             trace = {**trace, **read}
             results.append(trace if mask is None else tree.map_structure(lambda x: zero_elsewhere(mask, x), trace))
@@ -198,6 +226,7 @@ class Recurrent(keras.layers.Layer):
     def compute_mask(self, inputs, mask=None):
         if isinstance(mask, list | tuple):
             mask = mask[0]
+        _, mask = padded(inputs, mask)
         if mask is not None and self.go_backwards:
             mask = ops.flip(mask, axis=1)  # the outputs stand in the order of reading
         first = mask if self.return_sequences else None
@@ -225,6 +254,13 @@ class Recurrent(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**revive(config, "cell"))
+
+
+def extended(states, full):
+    """`states`, with what `full` has beyond it at the end of each list."""
+    if not isinstance(full, list | tuple):
+        return states
+    return [extended(a, b) for a, b in zip(states, full, strict=False)] + list(full[len(states) :])
 
 
 def zero_elsewhere(keep, x):

@@ -6,6 +6,7 @@ from keras_seqattn.layers.nesting import revive, serialize
 from keras_seqattn.layers.recurrent.cell import (
     RecurrentCell,
     check_cell,
+    check_step,
     output_size,
     stages,
     step_and_read,
@@ -71,13 +72,16 @@ class StackedCells(RecurrentCell):
                 cell.built = True
             inputs_shape = (inputs_shape[0], output_size(cell))
 
-    def get_initial_state(self, batch_size=None):
-        return [zero_state(cell, batch_size) for cell in self.cells]
+    def get_initial_state(self, batch_size=None, memory=None):
+        memory = memory or [None] * len(self.cells)
+        return [zero_state(cell, batch_size, read) for cell, read in zip(self.cells, memory, strict=True)]
 
-    def begin(self, rows, width):
-        for cell in self.cells:
-            stages(cell).begin(rows, width)
+    def begin(self, rows, width, length, memory=None, training=False):
+        noise, memory = [], memory or [None] * len(self.cells)
+        for cell, read in zip(self.cells, memory, strict=True):
+            noise.append(stages(cell).begin(rows, width, length, read, training))
             width = output_size(cell)
+        return noise
 
     def end(self):
         for cell in self.cells:
@@ -89,8 +93,8 @@ class StackedCells(RecurrentCell):
     def project(self, inputs, start=0):
         return stages(self.cells[0]).project(inputs, start)
 
-    def step(self, projected, states, memory=None, training=False):
-        memory = memory or [None] * len(self.cells)
+    def step(self, projected, states, memory=None, training=False, noise=()):
+        memory, noise = memory or [None] * len(self.cells), noise or [()] * len(self.cells)
         x, new_states, traces = projected, [], {}
         for index, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
             cell = stages(cell)
@@ -98,10 +102,13 @@ class StackedCells(RecurrentCell):
                 x = cell.project(x)
             # The last one's readout needs no feedback, and leaves the loop.
             run = step_and_read if index < len(self.cells) - 1 else type(cell).step
-            x, state, trace = run(cell, x, state, memory[index], training)
+            x, state, trace = run(cell, x, state, memory[index], training, noise[index])
             new_states.append(state)
             traces.update({f"{index}/{name}": value for name, value in trace.items()})
         return x, new_states, traces
+
+    def hidden(self, states):
+        return stages(self.cells[-1]).hidden(states[-1])
 
     def readout(self, outputs, memory=None, training=False):
         last = len(self.cells) - 1
@@ -109,6 +116,7 @@ class StackedCells(RecurrentCell):
         return outputs, {f"{last}/{name}": value for name, value in trace.items()}
 
     def call(self, inputs, states, memory=None, memory_mask=None, training=False):
+        check_step(self, inputs, states)
         memory = None if memory is None else self.prepare_memory(memory, memory_mask)
         output, states, _ = self.one_step(inputs, states, memory, training)
         return output, states

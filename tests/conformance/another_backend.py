@@ -1,4 +1,4 @@
-"""The layers on the other backends: the same tests, each in a process of its own, as Keras chooses its backend once."""
+"""The layers on another backend: the same tests, in a process of its own, as Keras chooses its backend once."""
 
 import importlib.util
 import os
@@ -12,10 +12,8 @@ ROOT = Path(__file__).parents[2]
 TESTS = ("tests/conformance", "tests/layers", "tests/ops")
 
 
-@pytest.mark.slow
-@pytest.mark.tensorflow_only  # from there the others are started
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_layers_and_ops_pass_their_tests_on_another_backend(backend):
+def run_the_tests_on(backend):
+    """Runs the tests of layers and ops on a backend; they must pass."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     own = ("PYTEST_", "OMP_NUM_THREADS")  # what belongs to this run, not to the one it starts
