@@ -76,5 +76,5 @@ class BahdanauAttention(MemoryAttention):
 def normalized(energy, scale):
     """The vector (U,) with the direction of `energy` and the length `scale`."""
     wide = ops.cast(energy, "float32")  # the sum of squares of small numbers is zero in float16
-    square = ops.maximum(ops.sum(ops.square(wide)), 1e-30)  # zeros have no direction, and shall have finite gradients
+    square = ops.maximum(ops.sum(ops.square(wide)), 1e-24)  # at 0, square ** -1.5 still fits float32: no NaN
     return ops.cast(wide * ops.rsqrt(square), energy.dtype) * scale
