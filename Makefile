@@ -4,12 +4,15 @@ BIN := .venv/bin
 MODEL ?= dates
 # Test processes; each takes about 4 GiB, and keeps the tests of one file together.
 JOBS ?= 2
+# In the order of their names: pytest-xdist would otherwise keep files of one long test for the end.
+PARALLEL = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint serve bench clean
+.PHONY: help demo test test-backends lint serve bench clean
 
 help:
 	@echo "make demo    train on dates in many languages, look at the alignments, export, serve, ask over REST"
-	@echo "make test    all tests, on TensorFlow, JAX and PyTorch"
+	@echo "make test    all tests on TensorFlow; each layer on JAX and PyTorch too"
+	@echo "make test-backends    what tests layers, ops and decoding, on JAX and on PyTorch"
 	@echo "make lint    ruff and mypy"
 	@echo "make serve   serve saved_models/$(MODEL) over REST on port 8501"
 	@echo "make bench   the figures of benchmarks/"
@@ -19,7 +22,11 @@ demo: .venv/.demo
 	$(BIN)/seqattn demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-backends: .venv/.test
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) tests/ops tests/layers
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) tests/ops tests/layers
 
 lint: .venv/.test
 	$(BIN)/ruff check .
