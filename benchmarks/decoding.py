@@ -26,14 +26,14 @@ class EndsWithItsSource:
     def generate(self, source, max_length, start_id, end_id, decoder):
         lengths = tf.reduce_sum(tf.cast(tf.not_equal(source, 0), tf.int32), axis=1)  # (B,)
 
-        def timed(step, state, start_ids, max_length, end_id):
+        def timed(step, state, start_ids, max_length, end_id, **options):
             def ending(ids, state, time):
                 logits, state, attention = step(ids, state, time)
                 beams = tf.shape(ids)[0] // tf.shape(lengths)[0]
                 over = tf.repeat(tf.where(time >= lengths, 100.0, -100.0), beams)[:, None]  # (B * G, 1)
                 return tf.concat([logits[:, :end_id], over, logits[:, end_id + 1 :]], axis=1), state, attention
 
-            return decoder(ending, state, start_ids, max_length, end_id)
+            return decoder(ending, state, start_ids, max_length, end_id, **options)
 
         return self.model.generate(source, max_length, start_id, end_id, timed)
 

@@ -178,7 +178,7 @@ def write_card(answering: TextToText, path: os.PathLike[str], model_name: str, c
         "task": "text to text",
         "model": type(answering.model).__name__,
         "weights": answering.model.count_params(),
-        "decoder": {"name": type(answering.decoder).__name__, **vars(answering.decoder)}
+        "decoder": {"name": type(answering.decoder).__name__, **answering.decoder.get_config()}
         if answering.decoder
         else {"name": "Greedy"},
         "max_source_tokens": answering.max_source_length,

@@ -2,26 +2,38 @@
 
 from keras import ops, tree
 
-from keras_seqattn.decoding.buffers import check_max_length, is_count, start_buffer, write
+from keras_seqattn.decoding.buffers import check_max_length, is_count, is_number, start_buffer, write
+from keras_seqattn.decoding.constraints import tokens_so_far
 from keras_seqattn.decoding.decoded import Decoded
+from keras_seqattn.decoding.decoder import Decoder
+from keras_seqattn.decoding.one_answer import IMPOSSIBLE
 
-IMPOSSIBLE = -1e30  # a log-probability; finite, so that no product or difference with it is NaN
+NOTHING = 1e-10  # attention; where a source step was read less, its logarithm would outweigh everything else
 
 
-class Beam:
+class Beam(Decoder):
     """Keeps the `width` best partial answers at every step, in one graph.
 
-        score   = log_prob / ((5 + length) / 6) ** length_penalty        eq. (14), without coverage
-        beams_t = the `width` best of beams_{t-1} x vocabulary, by score
+        rank    = log_prob / ((5 + length) / 6) ** length_penalty
+                  + coverage_penalty * sum over source of log(min(sum over t of attention, 1))    eq. (14)
+        beams_t = the `width` best of beams_{t-1} x vocabulary, by rank
 
-    A finished beam is frozen: it keeps its score and length, and competes as it is. The search stops when no beam that
+    A finished beam is frozen: it keeps its rank and length, and competes as it is. The search stops when no beam that
     is still growing could overtake the answers to be returned. Ids, states and attention are reordered along the beams.
     `length` counts the end token.
+
+    Constraints act on each beam before the beams compete: what they rule out is in no answer, and what they make less
+    likely ranks lower by as much. They raise no log-probability above 0. `Decoded.scores` are the ranks, with the
+    model's own log-probabilities: a `RepetitionPenalty` moves the order alone.
 
     Args:
         width: int, beams G a sentence, at least 1; one beam is greedy search.
         length_penalty: float, at least 0; 0 ranks by probability, more favours longer answers.
         num_return: int, answers R a sentence, at most `width`, best first; None gives the best one, without the axis.
+        coverage_penalty: float, at least 0; more favours answers that have read every step of the source. The paper
+            takes 0.2 for both penalties. It needs a step with attention scores. A source step that was read less than
+            1e-10 counts as read so much.
+        constraints: sequence of `Constraint`s; () costs nothing.
     Call arguments:
         step: (ids (B * G,), state, time) -> logits (B * G, V), state, attention scores (B * G, S) or None. The beams of
             a sentence stand next to each other; in the first call, G is 1. What `step` reads beside its state, such as
@@ -30,8 +42,11 @@ class Beam:
         start_ids: (B,) int, what the first step reads.
         max_length: int, steps at most, the end token's included.
         end_id: int, the token that ends a sequence.
+        prompt_ids, prompt_mask: as for every `Decoder`.
+        source_mask: (B, S) bool, the source steps that are to be covered. None: those of which the first step reads
+            anything at all, which with a softmax are all that are not masked; local or hard attention wants the mask.
     Returns: `Decoded`.
-    Raises: ValueError when a setting is out of its range.
+    Raises: ValueError when a setting is out of its range, or when coverage has no attention to count.
     Reference: Wu et al. 2016, arXiv 1609.08144, sec. 7.
     Example:
         >>> def step(ids, state, time):  # counts upwards; 4 ends
@@ -41,112 +56,176 @@ class Beam:
         [[2, 3, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
     """
 
-    def __init__(self, width=4, length_penalty=0.0, num_return=None):
+    def __init__(self, width=4, length_penalty=0.0, num_return=None, coverage_penalty=0.0, constraints=()):
+        super().__init__(constraints)
         if not is_count(width):
             raise ValueError(f"`width` is a number of beams and must be an integer of at least 1. Received: {width=}.")
         if not length_penalty >= 0:  # NaN is not
             raise ValueError(f"`length_penalty` must be at least 0. Received: {length_penalty=}.")
         if num_return is not None and not (is_count(num_return) and num_return <= width):
             raise ValueError(f"`num_return` must be an integer from 1 to `width`. Received: {num_return=}, {width=}.")
+        if not (is_number(coverage_penalty) and coverage_penalty >= 0):
+            raise ValueError(f"`coverage_penalty` must be a number of at least 0. Received: {coverage_penalty=}.")
         self.width = width
         self.length_penalty = length_penalty
         self.num_return = num_return
+        self.coverage_penalty = coverage_penalty
 
     def penalty(self, lengths):
         """What a log-probability is divided by, for answers of these lengths."""
         return ((5.0 + ops.cast(lengths, "float32")) / 6.0) ** self.length_penalty
 
-    def __call__(self, step, state, start_ids, max_length, end_id):
+    def uncovered(self, beams):
+        """What the source steps that a beam has not read add to its rank (B, G): at most 0, and 0 without coverage."""
+        if "coverage" not in beams:
+            return ops.zeros_like(beams["log_probs"])
+        read = ops.clip(beams["coverage"], NOTHING, 1.0)  # (B, G, S)
+        logs = ops.where(beams["source_mask"][:, None, :], ops.log(read), 0.0)
+        return self.coverage_penalty * ops.sum(logs, axis=-1)
+
+    def start(self, step, state, start_ids, max_length, end_id, prompt_ids=None, prompt_mask=None, source_mask=None):
+        """Takes one step a sentence, which then fans out into its beams; arguments as in a call.
+
+        Returns: the beams, a dict of tensors (B, G, ...); the model's state and the prompt are (B * G, ...), its source
+            (B, S), and `time` is ().
+        """
         check_max_length(max_length)
-        beams, wait_for = self._first(step, state, start_ids, max_length, end_id), self.num_return or 1
-        last_penalty = self.penalty(max_length)
-
-        def unfinished(time, beams):
-            ended, log_probs = beams["ended"], beams["log_probs"]
-            ranks = log_probs / self.penalty(beams["lengths"])
-            settled = ops.top_k(ops.where(ended, ranks, IMPOSSIBLE), wait_for)[0][:, -1]  # (B,)
-            # Log-probabilities only fall, so this is the best that a growing beam can still reach.
-            hope = ops.max(ops.where(ended, IMPOSSIBLE, log_probs / last_penalty), axis=1)  # (B,)
-            return ops.logical_and(time < max_length, ops.logical_not(ops.all(settled >= hope)))
-
-        def body(time, beams):
-            return time + 1, self._advance(step, beams, time, end_id)
-
-        _, beams = ops.while_loop(unfinished, body, (ops.convert_to_tensor(1, "int32"), beams))
-        return self._results(beams)
-
-    def _first(self, step, state, start_ids, max_length, end_id):
-        """One step a sentence, which then fans out into its beams."""
-        logits, state, attention = step(ops.cast(start_ids, "int32"), state, 0)
-        log_probs, chosen = best_tokens(logits, self.width)  # (B, K)
-        spare = self.width - log_probs.shape[-1]
-        log_probs = ops.pad(log_probs, ((0, 0), (0, spare)), constant_values=IMPOSSIBLE)  # (B, G)
-        chosen = ops.pad(chosen, ((0, 0), (0, spare)), constant_values=end_id)
+        self.check_constraints(max_length)
+        start_ids, prompt = ops.cast(start_ids, "int32"), self.prompt(prompt_ids, prompt_mask)
+        logits, state, read = step(start_ids, state, 0)
+        if self.coverage_penalty and read is None:
+            raise ValueError(
+                "`coverage_penalty` counts how much of the source was read, so `step` must give attention scores. "
+                f"Received: coverage_penalty={self.coverage_penalty}, attention=None."
+            )
+        so_far = None
+        if self.constraints:
+            blank = ops.zeros((ops.shape(start_ids)[0], max_length), "int32")
+            so_far = tokens_so_far(blank, 0, end_id, prompt.get("prompt"))
+        ranked, log_probs, chosen = self.best_tokens(logits, so_far, end_id)  # each (B, K)
+        missing = ((0, 0), (0, self.width - chosen.shape[-1]))
+        chosen = ops.pad(chosen, missing, constant_values=end_id)  # (B, G)
         ended = ops.equal(chosen, end_id)
         beams = {
+            "time": ops.convert_to_tensor(1, "int32"),
             "chosen": chosen,
-            "log_probs": log_probs,
+            "log_probs": ops.pad(log_probs, missing, constant_values=IMPOSSIBLE),
             "lengths": ops.ones_like(chosen),
             "ended": ended,
             "ids": start_buffer(ops.where(ended, 0, chosen), max_length, axis=2),  # (B, G, T)
-            "state": tree.map_structure(lambda x: ops.repeat(x, self.width, axis=0), state),  # (B * G, ...)
+            "state": self.fan_out(state),  # (B * G, ...)
+            **self.fan_out(prompt),
         }
-        if attention is not None:
-            attention = ops.repeat(attention[:, None, :], self.width, axis=1)  # (B, G, S)
+        if self.constraints:
+            beams["ranked"] = ops.pad(ranked, missing, constant_values=IMPOSSIBLE)
+        if read is not None:
+            attention = ops.repeat(read[:, None, :], self.width, axis=1)  # (B, G, S)
             beams["attention"] = start_buffer(attention, max_length, axis=2)  # (B, G, T, S)
+        if self.coverage_penalty:
+            beams["coverage"] = ops.cast(attention, "float32")  # (B, G, S)
+            beams["source_mask"] = read > 0 if source_mask is None else ops.cast(source_mask, "bool")
         return beams
 
-    def _advance(self, step, beams, time, end_id):
-        ended, lengths = beams["ended"], beams["lengths"]
-        logits, state, attention = step(ops.reshape(beams["chosen"], _rows(ended)), beams["state"], time)
-        # The best of all are among the best of each beam, so the vocabulary is passed over once.
-        log_probs, tokens = best_tokens(logits, self.width)  # (B * G, K)
-        num_tokens = tokens.shape[-1]
-        log_probs, tokens = (ops.reshape(x, (-1, self.width, num_tokens)) for x in (log_probs, tokens))  # (B, G, K)
-        # A finished beam goes on in one way only, at no cost.
-        stay = ops.where(ops.equal(ops.arange(num_tokens), 0), 0.0, IMPOSSIBLE)  # (K,)
-        log_probs = beams["log_probs"][:, :, None] + ops.where(ended[:, :, None], stay, log_probs)
-        tokens = ops.where(ended[:, :, None], end_id, tokens)
-        lengths = lengths + ops.cast(ops.logical_not(ended), "int32")  # (B, G)
-        ranks = log_probs / self.penalty(lengths)[:, :, None]
+    def finished(self, beams):
+        """Whether the answers to be returned stand: () bool.
 
-        log_probs, tokens, ranks = (ops.reshape(x, (-1, self.width * num_tokens)) for x in (log_probs, tokens, ranks))
+        The log-probability of a growing beam only falls, the length penalty only grows, and coverage takes away
+        something or, once the whole source is read, nothing. So `log_probs / penalty(max_length)`, without coverage,
+        is the most that a growing beam can still reach; what it lacks now it may yet read.
+        """
+        ended, log_probs = beams["ended"], beams.get("ranked", beams["log_probs"])
+        max_length = ops.shape(beams["ids"])[2]
+        ranks = log_probs / self.penalty(beams["lengths"]) + self.uncovered(beams)
+        settled = ops.top_k(ops.where(ended, ranks, IMPOSSIBLE), self.num_return or 1)[0][:, -1]  # (B,)
+        hope = ops.max(ops.where(ended, IMPOSSIBLE, log_probs / self.penalty(max_length)), axis=1)  # (B,)
+        return ops.logical_or(beams["time"] >= max_length, ops.all(settled >= hope))
+
+    def advance(self, step, beams, end_id):
+        time, ended, lengths = beams["time"], beams["ended"], beams["lengths"]
+        logits, state, read = step(ops.reshape(beams["chosen"], _rows(ended)), beams["state"], time)
+        so_far = None
+        if self.constraints:
+            ids = ops.reshape(beams["ids"], (*_rows(ended), beams["ids"].shape[2] or ops.shape(beams["ids"])[2]))
+            so_far = tokens_so_far(ids, time, end_id, beams.get("prompt"), self.width)
+        gains = self.best_tokens(logits, so_far, end_id)
+        num_tokens = gains[2].shape[-1]
+        ranked, log_probs, tokens = (ops.reshape(x, (-1, self.width, num_tokens)) for x in gains)  # each (B, G, K)
+        # A finished beam goes on in one way only, at no cost; so does every beam where there is no more room.
+        frozen = ops.logical_or(ended, time >= ops.shape(beams["ids"])[2])  # (B, G)
+        stay = ops.where(ops.equal(ops.arange(num_tokens), 0), 0.0, IMPOSSIBLE)  # (K,)
+        log_probs = beams["log_probs"][:, :, None] + ops.where(frozen[:, :, None], stay, log_probs)
+        if self.constraints:
+            ranked = beams["ranked"][:, :, None] + ops.where(frozen[:, :, None], stay, ranked)
+        else:
+            ranked = log_probs
+        tokens = ops.where(frozen[:, :, None], beams["chosen"][:, :, None], tokens)
+        lengths = lengths + ops.cast(ops.logical_not(frozen), "int32")  # (B, G)
+        grown = dict(beams)
+        if read is not None:
+            read = ops.reshape(read, (-1, self.width, read.shape[-1] or ops.shape(read)[-1]))  # (B, G, S)
+            read = ops.where(frozen[:, :, None], ops.zeros_like(read), read)
+        if self.coverage_penalty:
+            grown["coverage"] = beams["coverage"] + ops.cast(read, "float32")
+        ranks = ranked / self.penalty(lengths)[:, :, None] + self.uncovered(grown)[:, :, None]  # (B, G, K)
+
+        ranks, ranked, log_probs, tokens = (
+            ops.reshape(x, (-1, self.width * num_tokens)) for x in (ranks, ranked, log_probs, tokens)
+        )
         _, best = ops.top_k(ranks, self.width)  # (B, G)
         best = ops.cast(best, "int32")
         parents = ops.floor_divide(best, num_tokens)
-        log_probs = ops.take_along_axis(log_probs, best, axis=1)
         chosen = ops.take_along_axis(tokens, best, axis=1)
-        was_ended = _take(ended, parents)
-        now_ended = ops.logical_or(was_ended, ops.equal(chosen, end_id))
-        written = ops.where(now_ended, 0, chosen)
+        # Where there is no more room, no beam has chosen.
+        now_ended = ops.logical_or(_take(ended, parents), ops.equal(chosen, end_id))
         moved = {
+            **beams,
+            "time": time + 1,
             "chosen": _like(chosen, ended),
-            "log_probs": _like(log_probs, ended),
+            "log_probs": _like(ops.take_along_axis(log_probs, best, axis=1), ended),
             "lengths": _like(_take(lengths, parents), ended),
             "ended": _like(now_ended, ended),
-            "ids": write(_take(beams["ids"], parents), time, written, axis=2),
+            "ids": write(_take(beams["ids"], parents), time, ops.where(now_ended, 0, chosen), axis=2),
             "state": tree.map_structure(lambda x: _take_rows(x, parents, self.width), state),
         }
-        if attention is not None:
-            attention = ops.reshape(attention, (-1, self.width, attention.shape[-1] or ops.shape(attention)[-1]))
-            read = _take(ops.where(ended[:, :, None], ops.zeros_like(attention), attention), parents)
-            moved["attention"] = write(_take(beams["attention"], parents), time, read, axis=2)
+        if self.constraints:
+            moved["ranked"] = _like(ops.take_along_axis(ranked, best, axis=1), ended)
+        if read is not None:
+            moved["attention"] = write(_take(beams["attention"], parents), time, _take(read, parents), axis=2)
+        if self.coverage_penalty:
+            moved["coverage"] = _take(grown["coverage"], parents)
         return moved
 
-    def _results(self, beams):
-        """The beams stand best first: each step sorts them."""
-        scores = beams["log_probs"] / self.penalty(beams["lengths"])
+    def result(self, beams):
+        """`Decoded`: the beams stand best first, as each step sorts them."""
+        scores = beams["log_probs"] / self.penalty(beams["lengths"]) + self.uncovered(beams)
         lengths = beams["lengths"] - ops.cast(beams["ended"], "int32")  # without the end token
         found = Decoded(beams["ids"], lengths, scores, beams.get("attention"))
         some = slice(0, self.num_return) if self.num_return else 0
         return Decoded(*(None if x is None else x[:, some] for x in found))
 
+    def best_tokens(self, logits, so_far, end_id):
+        """The K best tokens of each row of logits (N, V), K being `width` or the whole vocabulary, each (N, K).
 
-def best_tokens(logits, count):
-    """Log-probabilities (N, K) and ids (N, K) of the K likeliest tokens, K being `count` or the whole vocabulary."""
-    logits = ops.cast(logits, "float32")
-    top, tokens = ops.top_k(logits, min(count, logits.shape[-1]))
-    return top - ops.logsumexp(logits, axis=-1, keepdims=True), ops.cast(tokens, "int32")
+        The best of all beams are among the best of each, so the vocabulary is passed over once.
+
+        Returns: log-probabilities to rank by, log-probabilities of the model, ids. What is ruled out is an answer that
+            has ended at a probability of nothing, as if there were fewer beams.
+        """
+        logits = ops.cast(logits, "float32")
+        allowed = self.constrained(logits, so_far) if self.constraints else logits
+        top, tokens = ops.top_k(allowed, min(self.width, logits.shape[-1]))
+        normalizer, tokens = ops.logsumexp(logits, axis=-1, keepdims=True), ops.cast(tokens, "int32")
+        ranked = ops.maximum(top - normalizer, IMPOSSIBLE)
+        if not self.constraints:
+            return ranked, ranked, tokens
+        forbidden = ops.equal(ranked, IMPOSSIBLE)
+        log_probs = ops.take_along_axis(logits, tokens, axis=1) - normalizer
+        log_probs = ops.where(forbidden, IMPOSSIBLE, log_probs)
+        return ops.minimum(ranked, 0.0), log_probs, ops.where(forbidden, end_id, tokens)
+
+    def fan_out(self, rows):
+        """Each tensor (B, ...) of a structure with every row repeated for its beams: (B * G, ...)."""
+        return tree.map_structure(lambda x: ops.repeat(x, self.width, axis=0), rows)
 
 
 def _rows(ended):

@@ -6,6 +6,8 @@ from keras import ops
 def write(buffer, time, value, axis):
     """`buffer` with `value` at index `time` of `axis`; pure `where`, so it compiles and exports everywhere.
 
+    Past the end nothing is written.
+
     Args:
         buffer: tensor with T entries along `axis`; None stays None.
         value: the same without `axis`.
@@ -13,8 +15,8 @@ def write(buffer, time, value, axis):
     if buffer is None:
         return None
     shape = [1] * len(buffer.shape)
-    shape[axis] = buffer.shape[axis]
-    now = ops.reshape(ops.equal(ops.arange(buffer.shape[axis]), time), shape)
+    shape[axis] = -1
+    now = ops.reshape(ops.equal(ops.arange(ops.shape(buffer)[axis]), time), shape)
     return ops.where(now, ops.expand_dims(ops.cast(value, buffer.dtype), axis), buffer)
 
 
@@ -22,14 +24,24 @@ def start_buffer(first, length, axis):
     """A buffer of zeros for `length` values like `first`, which stands at index 0 of `axis`; None stays None."""
     if first is None:
         return None
-    shape = list(ops.shape(first))
+    return write(empty_buffer(first, length, axis), 0, first, axis)
+
+
+def empty_buffer(like, length, axis):
+    """A buffer of zeros for `length` values like this one, along a new `axis`."""
+    shape = list(ops.shape(like))
     shape.insert(axis, length)
-    return write(ops.zeros(shape, dtype=first.dtype), 0, first, axis)
+    return ops.zeros(shape, dtype=like.dtype)
 
 
 def is_count(number):
     """Whether `number` is an integer of at least 1; True is not one."""
     return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+
+def is_number(number):
+    """Whether `number` is a finite int or float; True is not one."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < float("inf")
 
 
 def check_max_length(max_length):

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_seqattn.decoding import Greedy
-from keras_seqattn.decoding.buffers import is_count
 from keras_seqattn.layers import (
     AttentionCell,
     BahdanauAttention,
@@ -20,6 +19,7 @@ from keras_seqattn.layers import (
     ScheduledSamplingCell,
     StackedCells,
 )
+from keras_seqattn.ops.arguments import is_count
 
 CELLS = {"elman": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
 ATTENTIONS = {  # from the settings of a model, and a dtype policy
@@ -323,7 +323,7 @@ class Seq2Seq(keras.Model):
         # Padding is what stands after the end, so it must not be an answer's token.
         never_padding = -1e9 * ops.one_hot(PAD_ID, self.target_vocabulary_size, dtype="float32")  # (V,)
         start_ids = ops.full_like(source[:, 0], start_id)
-        return (decoder or Greedy())(step, states, start_ids, max_length, end_id)
+        return (decoder or Greedy())(step, states, start_ids, max_length, end_id, source_mask=mask)
 
     def align(self, source, target):
         """What each target step reads of the source when the target is given: attention scores (B, T, S)."""

@@ -65,10 +65,10 @@ class Language:
             ops.take(ops.reshape(self.attention, (self.rows * self.num_nodes, -1)), place, axis=0),
         )
 
-    def decode(self, decoder, max_length=None):
+    def decode(self, decoder, max_length=None, **prompt):
         """What the decoder finds, as NumPy arrays."""
-        found = decoder(self.step, self.state(), self.start_ids, max_length or self.max_length, self.end_id)
-        return arrays(found)
+        max_length = max_length or self.max_length
+        return arrays(decoder(self.step, self.state(), self.start_ids, max_length, self.end_id, **prompt))
 
 
 def arrays(decoded):
@@ -76,12 +76,12 @@ def arrays(decoded):
     return type(decoded)(*(None if x is None else ops.convert_to_numpy(x) for x in decoded))
 
 
-def assert_answer(found, place, answer, length_penalty=0.0):
+def assert_answer(found, place, answer, length_penalty=0.0, bonus=0.0):
     """The answer at `place` of `Decoded` is this one: its ids and padding, its length and its score."""
     tokens = answer.tokens[:-1] if answer.ended else answer.tokens
     assert found.ids[place].tolist() == [*tokens, *[0] * (found.ids.shape[-1] - len(tokens))]
     assert found.lengths[place] == len(tokens)
-    np.testing.assert_allclose(found.scores[place], answer.score(length_penalty), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.scores[place], answer.score(length_penalty) + bonus, rtol=1e-5, atol=1e-6)
 
 
 def answer_at(found, place, log_prob, end_id):

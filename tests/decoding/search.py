@@ -1,9 +1,11 @@
 """Searches in plain Python, one sentence at a time and without early stopping: what the decoders are compared with.
 
 Each takes `log_probs(prefix)`, the log-probabilities (V,) of the next token after a tuple of tokens, and gives answers
-as `Answer`, whose tokens include the end token.
+as `Answer`, whose tokens include the end token. A log-probability of minus infinity is a token that may not be taken.
+`bonus(tokens)` is what a rank has beside the log-probability over the length penalty.
 """
 
+import math
 from typing import NamedTuple
 
 
@@ -26,7 +28,12 @@ def extended(answer, log_probs, end_id):
     return [
         Answer((*answer.tokens, token), answer.log_prob + gain, token == end_id)
         for token, gain in enumerate(log_probs(answer.tokens))
+        if gain > -math.inf
     ]
+
+
+def no_bonus(tokens):
+    return 0.0
 
 
 def greedy_search(log_probs, max_length, end_id):
@@ -37,18 +44,18 @@ def greedy_search(log_probs, max_length, end_id):
     return answer
 
 
-def beam_search(log_probs, max_length, end_id, width, length_penalty):
+def beam_search(log_probs, max_length, end_id, width, length_penalty, bonus=no_bonus):
     """At every step the `width` best among all continuations, to the last step; best first."""
     beams = [Answer((), 0.0, False)]
     for _ in range(max_length):
         beams = [longer for answer in beams for longer in extended(answer, log_probs, end_id)]
-        beams = sorted(beams, key=lambda answer: -answer.score(length_penalty))[:width]
+        beams = sorted(beams, key=lambda answer: -answer.score(length_penalty) - bonus(answer.tokens))[:width]
     return beams
 
 
-def every_answer(log_probs, max_length, end_id, length_penalty):
+def every_answer(log_probs, max_length, end_id, length_penalty, bonus=no_bonus):
     """All that can be said in `max_length` steps, best first."""
     answers = [Answer((), 0.0, False)]
     for _ in range(max_length):
         answers = [longer for answer in answers for longer in extended(answer, log_probs, end_id)]
-    return sorted(answers, key=lambda answer: -answer.score(length_penalty))
+    return sorted(answers, key=lambda answer: -answer.score(length_penalty) - bonus(answer.tokens))

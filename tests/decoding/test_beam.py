@@ -6,6 +6,7 @@ from keras import ops
 from keras_seqattn.decoding import Beam, Greedy
 from tests.decoding.languages import Language, answer_at, arrays, assert_answer
 from tests.decoding.search import beam_search, every_answer
+from tests.reference import generation
 
 B, V, T, S = 31, 5, 4, 3
 PENALTY = pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.0, 2.0])
@@ -247,6 +248,105 @@ def test_it_stops_when_no_growing_beam_can_overtake_the_answer():
     assert len(calls) == 1
     Beam(3, num_return=2)(step, [], ops.array([1, 2]), max_length=50, end_id=0)
     assert 2 <= len(calls) - 1 <= 4
+
+
+def covering(language, row, weight):
+    """What an answer's rank has beside its log-probability: `bonus(tokens)`."""
+
+    def bonus(tokens):
+        read = language.attention_along(row, len(tokens), tokens)
+        return generation.coverage(read, weight) if weight else 0.0
+
+    return bonus
+
+
+@pytest.mark.parametrize("weight", [0.2, 2.0])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+@pytest.mark.parametrize("width", [1, 3, 7])
+def test_with_coverage_it_finds_what_a_search_finds_that_never_stops_early(language, width, length_penalty, weight):
+    found = language.decode(Beam(width, length_penalty, num_return=min(width, 2), coverage_penalty=weight))
+    felt = 0
+    for row in range(B):
+        bonus, settings = (
+            covering(language, row, weight),
+            (language.row(row), T, language.end_id, width, length_penalty),
+        )
+        beams = beam_search(*settings, bonus)
+        for place, answer in enumerate(beams[:2]):
+            assert_answer(found, (row, place), answer, length_penalty, bonus(answer.tokens))
+        felt += beams[0].tokens != beam_search(*settings)[0].tokens
+    assert felt or width == 1
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 6.0])
+def test_stopping_early_is_right_with_coverage_in_flat_and_in_sharp_languages(rng, sharpness):
+    language = Language(rng, B, V, 5, S, sharpness=sharpness)
+    language.attention **= 4  # little is read in one step
+    found = language.decode(Beam(4, 1.0, num_return=2, coverage_penalty=0.5))
+    for row in range(B):
+        bonus = covering(language, row, 0.5)
+        for place, answer in enumerate(beam_search(language.row(row), 5, language.end_id, 4, 1.0, bonus)[:2]):
+            assert_answer(found, (row, place), answer, 1.0, bonus(answer.tokens))
+
+
+def test_a_growing_beam_may_yet_read_what_the_finished_one_has_not():
+    """At the first step [end] is ahead of [a], and both have left out half of the source; [a, end] reads it."""
+    first, after_a = np.log([0.51, 0.49]), np.log([0.99, 0.01])
+
+    def step(ids, state, time):  # tokens: end, a
+        begins = ops.equal(ids, 3)[:, None]
+        read = ops.where(begins, ops.array([1, 0.01]), ops.array([0, 0.99]))
+        return ops.where(begins, ops.array(first, "float32"), ops.array(after_a, "float32")), state, read
+
+    found = arrays(Beam(2, coverage_penalty=0.5)(step, [], ops.array([3]), 5, end_id=0))
+    assert (found.ids.tolist(), found.lengths.tolist()) == ([[1, 0, 0, 0, 0]], [1])
+    np.testing.assert_allclose(found.scores, [np.log(0.49 * 0.99)], rtol=1e-5)
+
+
+@PENALTY
+def test_wide_beams_with_coverage_are_an_exhaustive_search(rng, length_penalty):
+    language = Language(rng, rows=7, num_tokens=3, max_length=4, num_sources=5)
+    found = language.decode(Beam(31, length_penalty, num_return=31, coverage_penalty=0.7))
+    for row in range(7):
+        bonus = covering(language, row, 0.7)
+        for place, answer in enumerate(every_answer(language.row(row), 4, language.end_id, length_penalty, bonus)):
+            assert_answer(found, (row, place), answer, length_penalty, bonus(answer.tokens))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_padding_of_the_source_need_not_be_covered(rng, given):
+    language = Language(rng, B, V, T, S)
+    padded = Language(np.random.default_rng(0), B, V, T, S)
+    padded.attention = np.pad(language.attention, ((0, 0), (0, 0), (0, 2)))
+    mask = np.tile(np.arange(S + 2) < S, (B, 1))
+    decoder = Beam(3, coverage_penalty=0.5)
+    found = padded.decode(decoder, **({"source_mask": mask} if given else {}))
+    for name, one, other in zip(found._fields, found, language.decode(decoder), strict=True):
+        np.testing.assert_allclose(one[..., :S] if name == "attention" else one, other, rtol=1e-5)
+
+
+def test_what_is_never_read_counts_as_ten_to_the_minus_ten(rng):
+    language = Language(rng, B, V, T, S)
+    language.attention[..., 0], language.attention[..., 1:] = 0.0, 1.0
+    free, found = (language.decode(Beam(3, coverage_penalty=x), source_mask=np.ones((B, S), bool)) for x in (0.0, 0.5))
+    np.testing.assert_array_equal(found.ids, free.ids)  # all lose the same
+    np.testing.assert_allclose(found.scores, free.scores + 0.5 * np.log(1e-10), rtol=1e-5)
+
+
+def test_coverage_without_attention_raises(language):
+    def step(ids, state, time):
+        logits, state, _ = language.step(ids, state, time)
+        return logits, state, None
+
+    with pytest.raises(ValueError, match=r"`coverage_penalty` counts.*Received: coverage_penalty=0\.2, attention=None"):
+        Beam(3, coverage_penalty=0.2)(step, language.state(), language.start_ids, T, language.end_id)
+
+
+@pytest.mark.parametrize("coverage_penalty", [-0.1, float("nan"), float("inf"), "0.2"])
+def test_a_coverage_penalty_below_zero_raises(coverage_penalty):
+    words = rf"`coverage_penalty` must be a number of at least 0\. Received: coverage_penalty={coverage_penalty!r}"
+    with pytest.raises(ValueError, match=words):
+        Beam(coverage_penalty=coverage_penalty)
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.5, "3", None, True])

@@ -5,14 +5,32 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_seqattn.decoding import Beam, Greedy
+from keras_seqattn.decoding import (
+    Beam,
+    Greedy,
+    MinLength,
+    NoRepeatNgrams,
+    Prefix,
+    RepetitionPenalty,
+    Sampling,
+    SuppressTokens,
+)
 from tests.decoding.languages import Language, arrays
 
 B, V, T, S = 7, 5, 4, 3
+ALL = [MinLength(2), RepetitionPenalty(1.2), NoRepeatNgrams(2), SuppressTokens([4])]
 DECODER = pytest.mark.parametrize(
     "decoder",
-    [Greedy(), Beam(3, length_penalty=0.6), Beam(11, num_return=2)],  # the last is wider than the vocabulary
-    ids=["greedy", "beam", "wide beam"],
+    [
+        Greedy(),
+        Beam(3, length_penalty=0.6),
+        Beam(11, num_return=2),  # wider than the vocabulary
+        Beam(3, coverage_penalty=0.3),
+        Sampling(temperature=1e-6, top_k=4, top_p=0.9, seed=1),  # greedy, but by way of the noise
+        Greedy([Prefix([3, 0], [True, False]), *ALL]),
+        Beam(3, num_return=2, constraints=[Prefix([3]), *ALL]),
+    ],
+    ids=["greedy", "beam", "wide beam", "coverage", "sampling", "greedy constrained", "beam constrained"],
 )
 
 
@@ -53,7 +71,7 @@ def test_a_graph_keeps_every_static_shape_that_it_knows(language, decoder):
         shapes.append([tuple(x.shape) for x in found])
         return found
 
-    shapes, beams = [], () if decoder.__class__ is Greedy or decoder.num_return is None else (decoder.num_return,)
+    shapes, beams = [], () if getattr(decoder, "num_return", None) is None else (decoder.num_return,)
     decode.get_concrete_function(tf.TensorSpec((B,), "int32"), tf.TensorSpec((B,), "int32"))
     assert shapes == [[(B, *beams, T), (B, *beams), (B, *beams), (B, *beams, T, S)]]
 

@@ -9,13 +9,13 @@ from keras_seqattn.layers.output_spec import cast_floats
 from keras_seqattn.layers.recurrent.cell import (
     RecurrentCell,
     check_cell,
-    check_units,
     output_size,
     stages,
     step_and_read,
     zero_state,
 )
 from keras_seqattn.ops import product
+from keras_seqattn.ops.arguments import check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.attention.memory_attention import MemoryAttention, compare
-from keras_seqattn.layers.recurrent.cell import check_units
 from keras_seqattn.ops import product
+from keras_seqattn.ops.arguments import check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_seqattn.layers.attention.memory_attention import MemoryAttention, check_count, places
+from keras_seqattn.layers.attention.memory_attention import MemoryAttention, places
 from keras_seqattn.layers.attention.scorers import make_scorer, needs_units
 from keras_seqattn.layers.nesting import revive, serialize
-from keras_seqattn.layers.recurrent.cell import check_units
 from keras_seqattn.ops import masked_softmax, product
+from keras_seqattn.ops.arguments import check_count, check_units
 
 ALIGNMENTS = ("monotonic", "predictive")
 

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_seqattn.layers.attention.memory_attention import MemoryAttention, check_count, compare
-from keras_seqattn.layers.recurrent.cell import check_units
+from keras_seqattn.layers.attention.memory_attention import MemoryAttention, compare
 from keras_seqattn.ops import masked_softmax, product
+from keras_seqattn.ops.arguments import check_count, check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_seqattn.layers.attention.memory_attention import MemoryAttention, check_count, compare, places
-from keras_seqattn.layers.recurrent.cell import check_units
+from keras_seqattn.layers.attention.memory_attention import MemoryAttention, compare, places
 from keras_seqattn.ops import product, widen
+from keras_seqattn.ops.arguments import check_count, check_units
 
 SCORES = ("concat", "dot", "general", "location")
 SCALED_SCORES = ("dot", "general")

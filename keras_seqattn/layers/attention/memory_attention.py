@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.initializers import drawn_anew
 from keras_seqattn.layers.output_spec import in_compute_dtype
 from keras_seqattn.ops import keep_rows, masked_softmax, product, scan, widen
 
@@ -28,7 +29,7 @@ class MemoryAttention(keras.layers.Layer):
 
     def fresh_initializer(self):
         """The layer's initializer, drawing anew: one and the same object draws the same numbers each time."""
-        return getattr(self.kernel_initializer, "clone", lambda: self.kernel_initializer)()
+        return drawn_anew(self.kernel_initializer)
 
     def add_kernel(self, name, *shape):
         """A weight from the layer's initializer, drawn anew for each."""
@@ -175,9 +176,3 @@ def places(keys, mask=None):
     if mask is None:
         return ops.arange(1, ops.shape(keys)[1] + 1, dtype="int32")[None, None, :]
     return ops.cumsum(ops.cast(mask, "int32"), axis=-1)
-
-
-def check_count(count, name):
-    """Raises ValueError unless `count` is a whole number of at least 1."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={count!r}.")

@@ -6,8 +6,8 @@ from keras import ops
 from keras_seqattn.layers.attention.memory_attention import MemoryAttention
 from keras_seqattn.layers.attention.scorers import make_scorer, needs_units
 from keras_seqattn.layers.nesting import revive, serialize
-from keras_seqattn.layers.recurrent.cell import check_units
 from keras_seqattn.ops import linear_recurrence, product
+from keras_seqattn.ops.arguments import check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

@@ -272,9 +272,3 @@ def fits(shape, expected):
     return len(shape) == len(expected) and all(
         a == b or None in (a, b) for a, b in zip(shape[1:], expected[1:], strict=True)
     )
-
-
-def check_units(units, name="units"):
-    """Raises ValueError unless `units` is a whole number of at least 1."""
-    if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-        raise ValueError(f"`{name}` is a width and must be an integer of at least 1. Received: {name}={units!r}.")

@@ -4,12 +4,6 @@ import keras
 from keras import ops
 
 
-def check_rate(rate, name):
-    """Raises ValueError unless `rate` is a number in [0, 1)."""
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise ValueError(f"`{name}` is a rate and must be a number in [0, 1). Received: {name}={rate!r}.")
-
-
 def seed_generator(seed, *rates):
     """What the masks are drawn with, or None where there is nothing to draw."""
     return keras.random.SeedGenerator(seed) if any(rates) else None

@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.recurrent.cell import output_size, zero_state
-from keras_seqattn.layers.recurrent.dropout import check_rate, dropout_mask, masked, seed_generator
+from keras_seqattn.layers.recurrent.dropout import dropout_mask, masked, seed_generator
 from keras_seqattn.layers.recurrent.wrapper_cell import WrapperCell
+from keras_seqattn.ops.arguments import check_rate
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

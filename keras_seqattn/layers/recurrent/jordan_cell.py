@@ -2,9 +2,10 @@
 
 import keras
 
-from keras_seqattn.layers.recurrent.cell import check_units
+from keras_seqattn.layers.initializers import drawn_anew
 from keras_seqattn.layers.recurrent.kernel_cell import KernelCell
 from keras_seqattn.ops import product
+from keras_seqattn.ops.arguments import check_units
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -89,7 +90,7 @@ class JordanCell(KernelCell):
 
     def build(self, input_shape):
         super().build(input_shape)
-        fresh = getattr(self.kernel_initializer, "clone", lambda: self.kernel_initializer)()
+        fresh = drawn_anew(self.kernel_initializer)
         self.output_kernel = self.add("output_kernel", "kernel", self.units, self.output_size, initializer=fresh)
         self.output_bias = self.add("output_bias", "bias", self.output_size) if self.use_bias else None
 

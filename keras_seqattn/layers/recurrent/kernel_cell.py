@@ -2,9 +2,10 @@
 
 import keras
 
-from keras_seqattn.layers.recurrent.cell import RecurrentCell, check_units
-from keras_seqattn.layers.recurrent.dropout import check_rate, dropout_mask, masked, seed_generator, zoned
+from keras_seqattn.layers.recurrent.cell import RecurrentCell
+from keras_seqattn.layers.recurrent.dropout import dropout_mask, masked, seed_generator, zoned
 from keras_seqattn.ops import product
+from keras_seqattn.ops.arguments import check_rate, check_units
 
 
 class KernelCell(RecurrentCell):

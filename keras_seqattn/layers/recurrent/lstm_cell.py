@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from keras_seqattn.layers.recurrent.dropout import check_rate, seed_generator
+from keras_seqattn.layers.recurrent.dropout import seed_generator
 from keras_seqattn.layers.recurrent.gated_cell import GatedCell, normalized
+from keras_seqattn.ops.arguments import check_rate
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
