@@ -76,7 +76,7 @@ def train(arguments: Sequence[str]) -> None:
     recipe, options = first_word(arguments, "train RECIPE")
     from rich.console import Console
 
-    from keras_seqattn.training.recipes import NAMES, load_recipe
+    from keras_seqattn.training.recipes import NAMES, config_of, load_recipe
 
     if recipe is None or recipe not in NAMES:
         if recipe is None and "--help" in options:
@@ -85,7 +85,7 @@ def train(arguments: Sequence[str]) -> None:
             return
         raise UsageError(f"Unknown recipe: {recipe}. The recipes are {', '.join(NAMES)}.")
     module = load_recipe(recipe)
-    config = settings(module.Config, options, f"seqattn train {recipe}")
+    config = settings(config_of(module, option(options, "--model")), options, f"seqattn train {recipe}")
     print_figures(module.run(config, Console()))
 
 
@@ -177,15 +177,16 @@ def export(arguments: Sequence[str]) -> None:
 
 def open_run(folder: str) -> Any:
     """A finished run: its folder, its recipe, and its settings."""
-    from keras_seqattn.training.recipes import load_recipe
+    from keras_seqattn.training.recipes import config_of, load_recipe
     from keras_seqattn.training.run_folder import RunFolder
 
     run = RunFolder.open(folder)
     stored = run.read_json("config.json")
     recipe = load_recipe(stored["recipe"])
-    names = {field.name for field in fields(recipe.Config)}
+    kind = config_of(recipe, stored.get("model"))
+    names = {field.name for field in fields(kind)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items() if name in names}
-    return run, recipe, recipe.Config(**values)
+    return run, recipe, kind(**values)
 
 
 def answers_texts(recipe: Any) -> bool:
@@ -272,6 +273,17 @@ def first_word(arguments: Sequence[str], usage: str) -> tuple[str | None, list[s
     if not arguments:
         raise UsageError(f"Usage: seqattn {usage} [options]")
     return None, list(arguments)
+
+
+def option(arguments: Sequence[str], name: str) -> str | None:
+    """What the last `name VALUE` or `name=VALUE` says, or None."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == name:
+            found = following
+        elif argument.startswith(f"{name}="):
+            found = argument.removeprefix(f"{name}=")
+    return found
 
 
 def print_figures(figures: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ PUBLIC = [
     for name in package.__all__
     if not isinstance(getattr(package, name), types.ModuleType)
 ]
-LAYERS = [getattr(layers, name) for name in layers.__all__]
+LAYERS = [one for one in (getattr(layers, name) for name in layers.__all__) if issubclass(one, keras.layers.Layer)]
 
 
 KERAS_EXPLAINS = ("build", "call", "get_config", "compute_mask", "compute_output_shape", "compute_output_spec")

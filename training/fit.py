@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import keras
 
 from keras_seqattn.losses import SequenceCrossentropy
+from keras_seqattn.schedules import InverseSquareRootDecay
 from keras_seqattn.training.callbacks.checkpoints import Checkpoints, saved
 from keras_seqattn.training.callbacks.progress import Progress
 from keras_seqattn.training.callbacks.scalars import Scalars
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+KEPT = ("loss", "val_loss", "val_token_accuracy", "averaged_val_loss")  # of the curves, in the final figures
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """What every recipe sets about its training and its run."""
@@ -28,11 +32,21 @@ class FitSettings:
     epochs: int = 10
     """passes over the training part"""
     learning_rate: float = 2e-3
-    """highest learning rate, reached after the warm-up; then it falls by a cosine to a fiftieth"""
+    """highest learning rate, reached after the warm-up"""
     warmup_steps: int = 400
     """steps in which the learning rate rises from zero"""
+    schedule: Literal["cosine", "inverse_sqrt"] = "cosine"
+    """how the learning rate falls then: by a cosine to a fiftieth, or as one over the square root of the steps"""
+    adam_beta_2: float = 0.999
+    """share that Adam keeps of its mean of squared gradients at each step"""
     clip_norm: float = 1.0
     """greatest norm of all gradients together; larger ones are scaled down to it"""
+    weight_decay: float = 0.0
+    """share of each kernel that a step takes away, times the learning rate"""
+    average_checkpoints: int = 1
+    """epochs at the end whose weights' mean is the trained model; 1 takes the last ones as they are"""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """what layers compute in; weights are float32 always"""
     xla: Literal["auto", "on", "off"] = "auto"
     """whether the training step is compiled by XLA; auto: on a GPU or TPU, and on a CPU where this recipe measured
     faster"""
@@ -44,7 +58,13 @@ class FitSettings:
     """whether to go on with the run in that folder"""
 
     recipe: ClassVar[str] = ""
-    at_least: ClassVar[dict[str, int]] = {"epochs": 1, "warmup_steps": 0, "seed": 0}
+    at_least: ClassVar[dict[str, int]] = {
+        "epochs": 1,
+        "warmup_steps": 0,
+        "weight_decay": 0,
+        "average_checkpoints": 1,
+        "seed": 0,
+    }
     xla_on_cpu: ClassVar[bool] = False  # what "auto" means on a CPU; a recipe that measured faster with XLA says True
 
     def __post_init__(self) -> None:
@@ -93,22 +113,41 @@ def start(settings: FitSettings, data_fingerprint: str, console: Any) -> tuple[R
 
 
 def compile_model(model: keras.Model, settings: FitSettings, steps: int, loss: keras.losses.Loss | None = None) -> None:
-    """Compiles a sequence model: Adam, warm-up and cosine decay, clipped gradients, cross-entropy over tokens.
+    """Compiles a sequence model: Adam, warm-up and decay, clipped gradients, cross-entropy over tokens.
 
     Args:
         steps: of the whole training.
         loss: in place of the mean cross-entropy of the tokens.
     """
-    warmup = min(settings.warmup_steps, steps // 2)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), alpha=0.02, warmup_target=settings.learning_rate, warmup_steps=warmup
+    optimizer = keras.optimizers.AdamW(
+        learning_rate(settings, steps),
+        weight_decay=settings.weight_decay,
+        beta_2=settings.adam_beta_2,
+        global_clipnorm=settings.clip_norm,
     )
+    # Vectors, which are biases and norms, and embeddings keep what they learned.
+    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if not decays(v)])
     model.compile(
-        optimizer=keras.optimizers.Adam(rate, global_clipnorm=settings.clip_norm),
+        optimizer=optimizer,
         loss=loss or SequenceCrossentropy(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         jit_compile=settings.use_xla(),
     )
+
+
+def learning_rate(settings: FitSettings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate over `steps` training steps."""
+    warmup = min(settings.warmup_steps, steps // 2)
+    if settings.schedule == "inverse_sqrt":
+        return InverseSquareRootDecay(settings.learning_rate, warmup)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warmup), alpha=0.02, warmup_target=settings.learning_rate, warmup_steps=warmup
+    )
+
+
+def decays(variable: keras.Variable) -> bool:
+    """Whether weight decay acts on a variable: on kernels."""
+    return len(variable.shape) > 1 and "embedding" not in variable.path
 
 
 def fit(
@@ -155,16 +194,30 @@ def fit(
                 Progress(steps, console),
                 Scalars(run.tensorboard, write_graph=False, update_freq=20),
                 *callbacks,
-                Checkpoints(run),
+                Checkpoints(run, keep=settings.average_checkpoints),
             ],
         )
         logs = {name: values[-1] for name, values in history.history.items()}
+    if settings.average_checkpoints > 1:
+        average(model, [path for path, _ in saved(run)])
+        logs["averaged_val_loss"] = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
     return {
         "train_seconds": round(time.monotonic() - began, 1),
         "epochs": settings.epochs,
         **({"resumed_after_epochs": first_epoch} if first_epoch else {}),
-        **{name: round(float(logs[name]), 5) for name in ("loss", "val_loss", "val_token_accuracy") if name in logs},
+        **{name: round(float(logs[name]), 5) for name in KEPT if name in logs},
     }
+
+
+def average(model: keras.Model, paths: Sequence[Any]) -> None:
+    """Gives `model` the mean of the weights of checkpoints, as Vaswani et al. 2017 (sec. 6.1) did."""
+    sums: list[Any] = []
+    for path in paths:
+        model.load_weights(path)
+        values = [variable.numpy().astype("float64") for variable in model.trainable_variables]
+        sums = values if not sums else [a + b for a, b in zip(sums, values, strict=True)]
+    for variable, total in zip(model.trainable_variables, sums, strict=True):
+        variable.assign((total / len(paths)).astype(variable.dtype))
 
 
 def take_over(model: keras.Model, path: Any) -> None:

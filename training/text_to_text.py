@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
 from keras_seqattn.decoding import Beam, Greedy
 from keras_seqattn.losses import SequenceCrossentropy
-from keras_seqattn.models import Seq2Seq
 from keras_seqattn.text import TextToText, load_tokenizer
 from keras_seqattn.training import evaluate as evaluation
 from keras_seqattn.training.bucketing import batches, tokenize_pairs
@@ -21,7 +20,6 @@ from keras_seqattn.training.callbacks import Alignments, SampleAnswers
 from keras_seqattn.training.data.splits import Splits
 from keras_seqattn.training.fit import FitSettings, fit, start
 from keras_seqattn.training.run_folder import RunFolder
-from keras_seqattn.training.teacher_forcing import TeacherForcing, teacher_forcing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +30,8 @@ Score = Callable[[Sequence[str], Sequence[str]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class TextToTextConfig(FitSettings):
-    """Settings of the pairs, of the model and of decoding, beside those of the training."""
+class TextToTextSettings(FitSettings):
+    """Settings of the pairs and of decoding, beside those of the training; those of the model come from `models`."""
 
     batch_tokens: int = 1536
     """steps in a batch, padding counted; a bucket of length n has about batch_tokens / n pairs a batch"""
@@ -41,47 +39,6 @@ class TextToTextConfig(FitSettings):
     """greatest length of each bucket, in tokens; longer pairs are left out, and counted"""
     label_smoothing: float = 0.0
     """share of each target that is spread over the vocabulary"""
-    cell: Literal["lstm", "gru", "elman"] = "lstm"
-    """recurrent cell of encoder and decoder"""
-    attention: Literal[
-        "general",
-        "dot",
-        "concat",
-        "location",
-        "local-m",
-        "local-p",
-        "bahdanau",
-        "normalized_bahdanau",
-        "monotonic",
-        "location_sensitive",
-    ] = "general"
-    """how the decoder compares itself with the source, or chooses what to read of it"""
-    window: int = 10
-    """steps that local-m and local-p read on each side of their position"""
-    score_noise: float = 1.0
-    """standard deviation of the noise by which monotonic learns to choose"""
-    initial_score_bias: float = -1.0
-    """how far monotonic looks at first: the lower, the further"""
-    location_filters: int = 32
-    """filters by which location_sensitive sees where it has read"""
-    location_kernel_size: int = 31
-    """steps that each of these filters sees, an odd number"""
-    attend: Literal["after", "before"] = "after"
-    """whether the decoder reads the source after its cell has run (Luong) or before (Bahdanau)"""
-    input_feeding: bool = True
-    """whether the decoder's cell also reads its last attention vector"""
-    units: int = 256
-    """width of the decoder's state, and of each direction of the encoder"""
-    embedding_dim: int = 256
-    """width of the embeddings"""
-    num_layers: int = 1
-    """cells on top of each other, in encoder and decoder"""
-    dropout: float = 0.0
-    """share of features dropped, on embeddings, between layers and before the logits"""
-    teacher_forcing: TeacherForcing = "always"
-    """how the share of right words falls that the decoder reads in training; the others are its own"""
-    final_teacher_forcing: float = 0.5
-    """that share at the end of the training"""
     beam_width: int = 1
     """beams in the evaluation; 1 is greedy"""
     length_penalty: float = 1.0
@@ -93,22 +50,18 @@ class TextToTextConfig(FitSettings):
         **FitSettings.at_least,
         "batch_tokens": 1,
         "label_smoothing": 0,
-        "units": 1,
-        "embedding_dim": 1,
-        "num_layers": 1,
-        "window": 1,
-        "score_noise": 0,
-        "location_filters": 1,
-        "location_kernel_size": 1,
-        "dropout": 0,
         "beam_width": 1,
         "length_penalty": 0,
         "num_samples": 0,
     }
 
+    def build(self, source_size: int, target_size: int, max_source_length: int, steps: int) -> keras.Model:
+        """A new model; each of `training.models` says how."""
+        raise NotImplementedError
+
 
 def train(
-    config: TextToTextConfig,
+    config: TextToTextSettings,
     splits: Splits,
     learn: Callable[[], tuple[Tokenizer, Tokenizer]],
     scores: Sequence[Score],
@@ -140,26 +93,11 @@ def train(
         left_out = f", {parts[name].left_out} left out as too long" if parts[name].left_out else ""
         console.print(f"{name}: {len(pairs):,} pairs{left_out}", highlight=False)
 
-    model = Seq2Seq(
+    model = config.build(
         source_tokenizer.vocabulary_size,
         target_tokenizer.vocabulary_size,
-        units=config.units,
-        embedding_dim=config.embedding_dim,
-        num_layers=config.num_layers,
-        cell=config.cell,
-        attention=config.attention,
-        attend=config.attend,
-        input_feeding=config.input_feeding,
-        dropout=config.dropout,
-        teacher_forcing=teacher_forcing(
-            config.teacher_forcing, config.final_teacher_forcing, parts["train"].steps * config.epochs
-        ),
-        window=config.window,
-        max_source_length=config.bucket_boundaries[-1],
-        score_noise=config.score_noise,
-        initial_score_bias=config.initial_score_bias,
-        location_filters=config.location_filters,
-        location_kernel_size=config.location_kernel_size,
+        config.bucket_boundaries[-1],
+        parts["train"].steps * config.epochs,
     )
     console.print(
         f"model: {model.count_params():,} weights; XLA {'on' if config.use_xla() else 'off'}", highlight=False

@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+from .byte_pair_tokenizer import BytePairTokenizer
 from .character_tokenizer import CharacterTokenizer
 from .sentencepiece_tokenizer import SentencePieceTokenizer
 from .tokenizer import FILE_FORMAT
 from .word_tokenizer import WordTokenizer
+from .wordpiece_tokenizer import WordPieceTokenizer
 
-KINDS = {kind.__name__: kind for kind in (CharacterTokenizer, SentencePieceTokenizer, WordTokenizer)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer, WordTokenizer)
+}
 
 
 def load_tokenizer(path):

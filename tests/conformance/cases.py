@@ -329,4 +329,115 @@ CASES = [
         ATTENDING,
         {"gradients": False},
     ),
+    # Without rotary positions, a bias of the keys moves all logits of a query alike: it has no gradient.
+    Case("MultiHeadAttention", lambda: layers.MultiHeadAttention(4, 6, value_dim=3), READING, {"gradients": False}),
+    Case(
+        "MultiHeadAttention-settings",
+        lambda: layers.MultiHeadAttention(
+            4,
+            6,
+            dropout=0.1,
+            use_bias=False,
+            output_shape=(3, 5),
+            num_kv_heads=2,
+            sliding_window=4,
+            use_gate=True,
+            seed=3,
+        ),
+        {**READING, "key": (B, S, 5), "attention_mask": ATTENTION_MASK, "return_attention_scores": True},
+    ),
+    *(
+        Case(
+            f"MultiHeadAttention-{positions}",
+            lambda positions=positions: layers.MultiHeadAttention(
+                4, 6, use_bias=positions == "rotary", num_kv_heads=1, positions=positions
+            ),
+            {
+                "query": (B, T, D),
+                "value": (B, T, V),
+                "query_mask": MASK,
+                "value_mask": MASK,
+                "use_causal_mask": True,
+                "return_attention_scores": True,
+                "score_rows": [0, -1],
+            },
+        )
+        for positions in ("rotary", "alibi", "relative")
+    ),
+    Case(
+        "FeedForward", lambda: layers.FeedForward(U, activation="gelu_tanh", dropout=0.1, seed=3), {"inputs": (B, T, D)}
+    ),
+    Case(
+        "FeedForward-gated",
+        lambda: layers.FeedForward(U, activation="silu", gated=True, use_bias=False),
+        {"inputs": (B, T, D)},
+    ),
+    Case("SinusoidalPositions", lambda: layers.SinusoidalPositions(), {"inputs": (B, T, D)}),
+    Case("LearnedPositions", lambda: layers.LearnedPositions(2 * T), {"inputs": (B, T, D)}),
+    Case(
+        "LearnedPositions-told",
+        lambda: layers.LearnedPositions(9),
+        {"inputs": (B, T, D), "positions": np.array([[0, 8, 2], [3, 3, 1]], "int32")},
+    ),
+    Case(
+        "TokenEmbedding",
+        lambda: layers.TokenEmbedding(WORDS, D, scale=True),
+        {"inputs": np.array([[1, 18, 2], [3, 3, 0]], "int32")},
+    ),
+    Case(
+        "TokenEmbedding-reverse",
+        lambda: layers.TokenEmbedding(WORDS, D),
+        {"inputs": (B, T, D), "reverse": True},
+    ),
+    # Without rotary positions, a bias of the keys moves all logits of a query alike: it has no gradient.
+    Case(
+        "TransformerEncoder",
+        lambda: layers.TransformerEncoder(2, U, dropout=0.1, seed=3),
+        {"inputs": (B, T, 2 * D), "mask": MASK},
+        {"gradients": False},
+    ),
+    Case(
+        "TransformerEncoder-settings",
+        lambda: layers.TransformerEncoder(
+            4,
+            U,
+            key_dim=6,
+            num_kv_heads=2,
+            positions="rotary",
+            sliding_window=2,
+            activation="silu",
+            gated=True,
+            normalize_first=True,
+            normalization="rms",
+            use_bias=False,
+            attention_dropout=0.1,
+            activation_dropout=0.1,
+            rematerialize=True,
+            seed=3,
+        ),
+        {
+            "inputs": (B, T, D),
+            "mask": MASK,
+            "attention_mask": ATTENTION_MASK[:, :, :T],
+            "use_causal_mask": True,
+            "return_attention_scores": True,
+            "score_rows": [0, -1],
+        },
+    ),
+    Case(
+        "TransformerDecoder",
+        lambda: layers.TransformerDecoder(2, U, normalize_first=True, dropout=0.1, seed=3),
+        {"inputs": (B, T, 2 * D), "memory": (B, S, V), "memory_mask": MEMORY_MASK},
+        {"gradients": False},
+    ),
+    Case(
+        "TransformerDecoder-without_memory",
+        lambda: layers.TransformerDecoder(2, U, positions="alibi", use_bias=False, rematerialize=True),
+        {"inputs": (B, T, 2 * D), "return_attention_scores": True},
+    ),
+    Case(
+        "TransformerDecoder-scores",
+        lambda: layers.TransformerDecoder(2, U, positions="relative", use_bias=False),
+        {"inputs": (B, T, 2 * D), "memory": (B, S, V), "mask": MASK, "return_attention_scores": True},
+    ),
 ]

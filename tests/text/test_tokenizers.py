@@ -1,4 +1,4 @@
-"""What all three tokenizers promise: exact round trips, the same special ids, the graph, files and exports."""
+"""What tokenizers with special ids of our own promise: round trips, the same special ids, the graph, files, exports."""
 
 import gc
 import json
@@ -14,7 +14,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_seqattn.text import CharacterTokenizer, SentencePieceTokenizer, WordTokenizer, load_tokenizer
+from keras_seqattn.text import (
+    BytePairTokenizer,
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    WordTokenizer,
+    load_tokenizer,
+)
 
 TEXTS = [
     "No,  it isn't.\r\n\tBut  it was ",
@@ -45,6 +51,7 @@ KINDS = {
     "bpe": lambda texts, **options: SentencePieceTokenizer.learn(
         texts, **{"vocabulary_size": 600, "model_type": "bpe", **options}
     ),
+    "bytes": lambda texts, **options: BytePairTokenizer.learn(texts, **{"vocabulary_size": 600, **options}),
 }
 
 
@@ -132,6 +139,8 @@ def test_no_texts_give_no_ids_and_no_texts_again(tokenizer):
 
 
 def test_broken_utf8_becomes_the_replacement_character(tokenizer):
+    if isinstance(tokenizer, BytePairTokenizer):
+        pytest.skip("GPT-2's tokens give any bytes back")
     ids = tokenizer.tokenize([b"it \xff was", b"\xed\xa0\x80", b"\xc3"])
     assert strings(tokenizer.detokenize(ids))[0].count("\ufffd") >= 1
 
@@ -264,6 +273,7 @@ def test_importing_the_room_does_not_import_tensorflow():
         (["lower"], "ÀÉ ΑΣ ИЙ", "àé ας ий"),
         (["NFKC", "lower"], "Ａ\u0308", "ä"),
         ("lower", "A", "a"),
+        ("lower", "A\x00B", "a\x00b"),
         ([], "A\u0308", "A\u0308"),
     ],
 )
@@ -276,7 +286,7 @@ def test_normalization_comes_before_the_tokens(kind, normalization, text, expect
 
 
 def sizes(kind):
-    return {"vocabulary_size": 300} if kind in ("unigram", "bpe") else {}
+    return {"vocabulary_size": 300} if kind in ("unigram", "bpe", "bytes") else {}
 
 
 @pytest.mark.parametrize("kind", KINDS)

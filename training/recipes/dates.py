@@ -14,10 +14,11 @@ from rich.console import Console
 from keras_seqattn.text import CharacterTokenizer
 from keras_seqattn.training import text_to_text
 from keras_seqattn.training.data.dates import DateSplits, date_splits
+from keras_seqattn.training.models import Seq2SeqSettings
 
 
 @dataclass(frozen=True)
-class Config(text_to_text.TextToTextConfig):
+class Config(Seq2SeqSettings, text_to_text.TextToTextSettings):
     """Dates in many languages to ISO 8601, character by character."""
 
     epochs: int = 2
@@ -41,7 +42,8 @@ class Config(text_to_text.TextToTextConfig):
 
     recipe: ClassVar[str] = "dates"
     at_least: ClassVar[dict[str, int]] = {
-        **text_to_text.TextToTextConfig.at_least,
+        **Seq2SeqSettings.at_least,
+        **text_to_text.TextToTextSettings.at_least,
         "num_train": 1,
         "num_validation": 1,
         "num_test": 1,

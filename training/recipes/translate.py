@@ -1,7 +1,8 @@
-"""Translation with a recurrent model and attention:  seqattn train translate --data FOLDER_OR_TSV
+"""Translation:  seqattn train translate --data FOLDER_OR_TSV
 
-Subwords by SentencePiece, a bidirectional LSTM, Luong's attention with input feeding. Data: a TSV of pairs, or two
-parallel files, plain or .gz; without any, English-Spanish sentence pairs of Tatoeba are downloaded.
+Subwords by SentencePiece, and a bidirectional LSTM with Luong's attention and input feeding; with `--model transformer`
+a transformer (Vaswani et al. 2017, arXiv 1706.03762). Data: a TSV of pairs, or two parallel files, plain or .gz;
+without any, English-Spanish sentence pairs of Tatoeba are downloaded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 from keras_seqattn.text import CharacterTokenizer, SentencePieceTokenizer, Tokenizer, WordTokenizer
 from keras_seqattn.training import evaluate, text_to_text
 from keras_seqattn.training.data import Splits, TranslationData
+from keras_seqattn.training.models import Seq2SeqSettings, TransformerSettings
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     "characters": CharacterTokenizer,
@@ -23,8 +25,8 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 
 
 @dataclass(frozen=True)
-class Config(text_to_text.TextToTextConfig):
-    """Translation of sentences, from a TSV of pairs or two parallel files."""
+class PairSettings(text_to_text.TextToTextSettings):
+    """Which sentences, and how they are read."""
 
     data: str = ""
     """a .tsv of two columns, or a folder of train, val and test (.tsv or one file a language), plain or .gz; empty: the
@@ -37,27 +39,62 @@ class Config(text_to_text.TextToTextConfig):
     """what a token is"""
     vocabulary_size: int = 6000
     """tokens of source and of target, each"""
+    shared_vocabulary: bool = False
+    """whether source and target have one vocabulary, learned from both; a transformer then has one matrix for both"""
     lower: bool = False
-    """whether the source is read in lower case"""
-    epochs: int = 6
-    """passes over the training part"""
-    dropout: float = 0.3
-    """share of features dropped, on embeddings, between layers and before the logits"""
+    """whether the source is read in lower case; with a shared vocabulary, the target too"""
     label_smoothing: float = 0.1
     """share of each target that is spread over the vocabulary"""
     beam_width: int = 4
     """beams in the evaluation; 1 is greedy"""
 
     recipe: ClassVar[str] = "translate"
+
+
+@dataclass(frozen=True)
+class Config(Seq2SeqSettings, PairSettings):
+    """Translation of sentences, from a TSV of pairs or two parallel files."""
+
+    epochs: int = 6
+    """passes over the training part"""
+    dropout: float = 0.3
+    """share of features dropped, on embeddings, between layers and before the logits"""
+
+    at_least: ClassVar[dict[str, int]] = {**PairSettings.at_least, **Seq2SeqSettings.at_least}
     xla_on_cpu: ClassVar[bool] = True
 
 
-def load(config: Config) -> Splits:
+@dataclass(frozen=True)
+class TransformerConfig(TransformerSettings, PairSettings):
+    """Translation of sentences by a transformer."""
+
+    epochs: int = 20
+    """passes over the training part"""
+    batch_tokens: int = 4096
+    """steps in a batch, padding counted; a bucket of length n has about batch_tokens / n pairs a batch"""
+    learning_rate: float = 1e-3
+    """highest learning rate, reached after the warm-up"""
+    warmup_steps: int = 2000
+    """steps in which the learning rate rises from zero"""
+    shared_vocabulary: bool = True
+    """whether source and target have one vocabulary, learned from both, and one matrix"""
+    vocabulary_size: int = 8000
+    """tokens of the vocabulary"""
+    average_checkpoints: int = 5
+    """epochs at the end whose weights' mean is the trained model; 1 takes the last ones as they are"""
+
+    at_least: ClassVar[dict[str, int]] = {**PairSettings.at_least, **TransformerSettings.at_least}
+
+
+MODELS = {"seq2seq": Config, "transformer": TransformerConfig}
+
+
+def load(config: PairSettings) -> Splits:
     """The pairs that the settings name."""
     return TranslationData(config.data or None, config.data_set, is_reversed=config.reverse).load()
 
 
-def run(config: Config, console: Console) -> dict[str, Any]:
+def run(config: PairSettings, console: Console) -> dict[str, Any]:
     """Trains, evaluates, and returns the figures, BLEU among them."""
     evaluate.load_sacrebleu()  # a missing library is told now, not after the training
     splits = load(config)
@@ -66,6 +103,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         kind = TOKENIZERS[config.tokenizer]
         sources, targets = zip(*splits.train, strict=True)
         normalization = ("lower",) if config.lower else ()
+        if config.shared_vocabulary:
+            both = kind.learn([*sources, *targets], config.vocabulary_size, normalization)
+            return both, both
         return (
             kind.learn(sources, config.vocabulary_size, normalization),
             kind.learn(targets, config.vocabulary_size),
@@ -74,6 +114,6 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     return text_to_text.train(config, splits, learn, [evaluate.sacrebleu], console)
 
 
-def test_part(config: Config) -> tuple[Splits, list[text_to_text.Score]]:
+def test_part(config: PairSettings) -> tuple[Splits, list[text_to_text.Score]]:
     """The data that a finished run is evaluated on, and its figures."""
     return load(config), [evaluate.sacrebleu]
