@@ -111,7 +111,7 @@ def load_huggingface(source, **settings):
     Example:
         >>> load_huggingface("./nowhere")
         Traceback (most recent call last):
-        FileNotFoundError: `source` must be a folder, or a name on the hub such as ... Received: source='nowhere'.
+        FileNotFoundError: `source` must be a folder, or a name on the hub such as ... Received: source='./nowhere'.
     """
     folder = find_folder(source)
     config = read_config(folder)

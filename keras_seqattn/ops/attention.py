@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.ops.arguments import check_count, check_rate
 from keras_seqattn.ops.blockwise_attention import blockwise_attention
+from keras_seqattn.ops.fused_attention import covers, fused_attention
 from keras_seqattn.ops.plain_attention import all_scores, plain_attention
 
 IMPLEMENTATIONS = ("auto", "plain", "blockwise", "fused")
@@ -34,8 +35,9 @@ def attention(query, key, value, mask=None, bias=None, distance_bias=None, causa
         dropout: float in [0, 1), the share of scores that are dropped; the others grow by 1 / (1 - dropout).
         seed: int or keras.random.SeedGenerator, what is dropped.
         implementation: "plain", all scores at once; "blockwise", memory linear in T and S, forward and backward, and
-            blocks that nothing may be read of are left out; "fused", the kernel of PyTorch or JAX; "auto", by
-            backend, length and what the kernels can do.
+            blocks that nothing may be read of are left out; "fused", the kernel of PyTorch or JAX, which takes no
+            dropout; "auto", the kernel of PyTorch where it has arguments for all of this, otherwise "blockwise" for
+            long sequences and "plain" for short ones and for those of unknown length.
     Returns: (B, T, H, V) float, in the dtype of `value`.
     Raises: ValueError when the heads do not share evenly, a setting is out of range, or "fused" cannot do it.
     References: Vaswani et al. 2017, arXiv 1706.03762, eq. (1); Dao et al. 2022, arXiv 2205.14135; Rabe, Staats 2021,
@@ -50,12 +52,28 @@ def attention(query, key, value, mask=None, bias=None, distance_bias=None, causa
     check_window(window)
     check_rate(dropout, "dropout")
     check_implementation(implementation)
-    way = {"plain": plain_attention, "blockwise": blockwise_attention}[chosen(implementation)]
+    if implementation == "auto":
+        implementation = best(query, key, mask, bias, distance_bias, causal, window, offset, dropout)
+    if dropout:
+        seed = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=seed)
+    way = {"plain": plain_attention, "blockwise": blockwise_attention, "fused": fused_attention}[implementation]
     return way(query, key, value, mask, bias, distance_bias, causal, window, offset, scale, dropout, seed)
 
 
-def chosen(implementation):
-    return "plain" if implementation == "auto" else implementation
+LONG = 2**20  # pairs of query and key from which on, on a CPU, blocks are as fast as all scores at once
+
+
+def best(query, key, mask=None, bias=None, distance_bias=None, causal=False, window=None, offset=0, dropout=0.0):
+    """The implementation that "auto" means.
+
+    On PyTorch its kernel, for what that has arguments for. Otherwise by length; where it is not known beforehand, as it
+    may not be in a graph of TensorFlow, "plain".
+    """
+    if keras.backend.backend() == "torch" and covers(mask, bias, distance_bias, causal, window, offset, dropout):
+        return "fused"
+    num_queries, num_keys = query.shape[1], key.shape[1]
+    long = None not in (num_queries, num_keys) and num_queries * num_keys >= LONG
+    return "blockwise" if long else "plain"
 
 
 def attention_scores(query, key, mask=None, bias=None, distance_bias=None, causal=False, window=None, offset=0,

@@ -11,7 +11,6 @@ Blocks that `causal` and `window` rule out are not visited. `ops/plain_attention
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 from keras import ops
 
 from keras_seqattn.ops.block_loops import (
@@ -31,7 +30,10 @@ NOTHING = -1e30  # the logit of what may not be read: finite, so that nothing tu
 
 def blockwise_attention(query, key, value, mask=None, bias=None, distance_bias=None, causal=False, window=None,
                         offset=0, scale=None, dropout=0.0, seed=None, block=None):  # fmt: skip
-    """`attention` in blocks of `block` queries and keys (None: by the number of heads). Its gradient exists once."""
+    """`attention` in blocks of at most `block` queries and keys (None: by the number of heads).
+
+    It has a gradient, and that has none. `seed` is a tensor (2,) int32, see `drawn`.
+    """
     batch, num_queries, heads, width = ops.shape(query)
     num_keys, groups = ops.shape(key)[1:3]
     block = block or block_side(heads)
@@ -59,7 +61,7 @@ def blockwise_attention(query, key, value, mask=None, bias=None, distance_bias=N
     if distance_bias is not None:
         floats["distance_bias"] = plan.padded_distances(ops.cast(distance_bias, dtype))
     if dropout:
-        others["seed"] = keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=seed)
+        others["seed"] = seed
     context = with_gradient(plan.forward, plan.backward, floats, others)  # (B * nT, N, G * t, V)
     return ops.cast(plan.from_query_blocks(context), value.dtype)
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.block_loops import drawn
 from keras_seqattn.ops.masking import masked_softmax
 
 
@@ -11,7 +12,8 @@ def plain_attention(query, key, value, mask=None, bias=None, distance_bias=None,
     """`attention` as the equation has it. Memory for B * H * T * S scores, several times over in training."""
     scores = all_scores(query, key, mask, bias, distance_bias, causal, window, offset, scale)  # (B, H, T, S)
     if dropout:
-        scores = keras.random.dropout(scores, dropout, seed=seed)
+        stay = drawn(seed, 0, ops.shape(scores), dropout)
+        scores = scores * ops.cast(stay, scores.dtype) / (1 - dropout)
     return contexts(ops.cast(scores, value.dtype), value)
 
 

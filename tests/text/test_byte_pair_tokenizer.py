@@ -78,7 +78,7 @@ awkward = st.lists(
 
 
 @given(texts=st.lists(st.text(max_size=20) | awkward, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_text_gives_the_ids_of_the_reference(both, texts):
     ours, reference = both
     assert ours.tokenize(texts).to_list() == ids_of(reference, texts)
@@ -115,7 +115,7 @@ def test_without_merges_the_tokens_are_bytes():
 @given(
     content=st.binary(max_size=20) | st.lists(st.sampled_from([b"\xff", b"\xe4\xb8", b" ", b"a", b"'s"])).map(b"".join)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_bytes_come_back(both, content):
     plain = BytePairTokenizer(both[0].vocabulary, both[0].merges)
     assert plain.detokenize(plain.tokenize([content, b"", content])).numpy().tolist() == [content, b"", content]
@@ -131,7 +131,7 @@ WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[a-z]+| ?[0-9]+| ?[^\sa-z0-9]+|\s
 
 
 @given(texts=st.lists(st.text("abstrevlmd'1 \n!", max_size=12), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_words_are_those_of_the_regular_expression(texts):
     content, word, text = (one.numpy().tolist() for one in split_words(tf.constant(texts)))
     found = {}

@@ -13,7 +13,7 @@ import pytest
 from keras_seqattn.cli import main
 from keras_seqattn.text import CharacterTokenizer, load_tokenizer
 from keras_seqattn.training.callbacks import BitsPerToken, Gates, ResetStates, WrittenText
-from keras_seqattn.training.recipes.language_model import (
+from keras_seqattn.training.recurrent_language_model import (
     CELLS,
     Config,
     Reader,
