@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from keras_seqattn.decoding import Greedy, Sampling
+from keras_seqattn.decoding import Greedy, Sampling, SuppressTokens
 from keras_seqattn.models import GPT
 from keras_seqattn.text import BytePairTokenizer, CharacterTokenizer, load_tokenizer
 from keras_seqattn.training.callbacks import BitsPerToken, WrittenText
@@ -210,8 +210,10 @@ def write(model: GPT, tokenizer: Tokenizer, config: Config, epoch: int) -> str:
 
     if config.written_length == 0:
         return ""
-    seed = config.seed * 1000 + epoch
-    decoder = Greedy() if config.temperature == 0 else Sampling(temperature=config.temperature, seed=seed)
+    options = {"constraints": [SuppressTokens(tokenizer.special_ids)]}  # none of them stands in a text
+    decoder = Greedy(**options)
+    if config.temperature > 0:
+        decoder = Sampling(temperature=config.temperature, seed=config.seed * 1000 + epoch, **options)
 
     @tf.function(autograph=False)
     def written(prompt: tf.Tensor) -> tf.Tensor:

@@ -202,7 +202,7 @@ class Reader:
         read, written = ids_of("\n", tokenizer)[None], []  # (1, 1)
         for _ in range(config.written_length):
             logits = self.go_on(read)["logits"][0, -1].numpy().astype("float64")
-            logits[: len(tokenizer.special_tokens)] = -np.inf  # none of them stands in a text
+            logits[list(tokenizer.special_ids)] = -np.inf  # none of them stands in a text
             if config.temperature == 0:
                 chosen = int(logits.argmax())
             else:

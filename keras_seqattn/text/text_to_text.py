@@ -1,7 +1,5 @@
 """Strings in, strings out: a model between its tokenizers, in one graph."""
 
-from keras_seqattn.text.tokenizer import Tokenizer
-
 
 class TextToText:
     """Answers texts with texts: what a run evaluates and what an export contains, so that the two cannot differ.
@@ -52,7 +50,7 @@ class TextToText:
         import tensorflow as tf
 
         ids = self.source_tokenizer.tokenize(texts)
-        source = ids[:, : self.max_source_length].to_tensor(Tokenizer.pad_id)  # (B, S)
+        source = ids[:, : self.max_source_length].to_tensor(self.source_tokenizer.pad_id)  # (B, S)
         source = tf.pad(source, [[0, 0], [0, tf.cast(tf.equal(tf.shape(source)[1], 0), tf.int32)]])  # S >= 1
         generate = self.generate
         if use_xla:

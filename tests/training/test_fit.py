@@ -11,8 +11,10 @@ import pytest
 
 from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.models import Seq2Seq
-from keras_seqattn.training.fit import FitSettings, compile_model
-from keras_seqattn.training.recipes import NAMES, load_recipe
+from keras_seqattn.training.callbacks.checkpoints import saved
+from keras_seqattn.training.fit import FitSettings, compile_model, fit
+from keras_seqattn.training.recipes import NAMES, config_of, load_recipe
+from keras_seqattn.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.tensorflow_only
 
@@ -109,9 +111,16 @@ def test_settings_out_of_range_are_refused(setting, value, rule):
         FitSettings(**{setting: value})
 
 
-@pytest.mark.parametrize("name", NAMES)
+CONFIGS = {
+    f"{name}-{model}": config
+    for name in NAMES
+    for model, config in getattr(load_recipe(name), "MODELS", {"": load_recipe(name).Config}).items()
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_setting_of_a_recipe_with_a_bound_is_checked(name):
-    config = load_recipe(name).Config
+    config = CONFIGS[name]
     known = {field.name for field in dataclasses.fields(config)}
     assert set(config.at_least) <= known
     for setting, bound in config.at_least.items():
@@ -133,3 +142,50 @@ def test_a_compiled_model_saves_and_loads_with_its_optimizer(model, rng, tmp_pat
     for one, other in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert loaded.optimizer.global_clipnorm == FitSettings.clip_norm
+
+
+def test_by_the_inverse_square_root_the_learning_rate_halves_in_four_times_the_warm_up(model):
+    compile_model(model, FitSettings(learning_rate=0.5, warmup_steps=10, schedule="inverse_sqrt"), steps=100)
+    rate = model.optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 5, 10, 40, 90)] == pytest.approx(
+        [0.0, 0.25, 0.5, 0.25, 0.5 / 3], abs=1e-6
+    )
+
+
+def test_weight_decay_acts_on_kernels_alone(model):
+    compile_model(model, FitSettings(weight_decay=0.5, learning_rate=1.0, warmup_steps=0), steps=100)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    model.optimizer.apply([np.zeros(v.shape, "float32") for v in model.trainable_variables], model.trainable_variables)
+    rate = 1.0  # of the first step
+    for variable in model.trainable_variables:
+        is_kernel = len(variable.shape) > 1 and "embedding" not in variable.path
+        share = 1 - 0.5 * rate if is_kernel else 1
+        np.testing.assert_allclose(variable.numpy(), share * before[variable.path], rtol=1e-5, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_the_trained_model_is_the_mean_of_the_last_checkpoints(model, rng, tmp_path, kept):
+    import tensorflow as tf
+
+    batch = one_batch(rng)
+    data = tf.data.Dataset.from_tensors(batch)
+    settings = FitSettings(epochs=4, learning_rate=0.1, warmup_steps=0, average_checkpoints=kept)
+    run = RunFolder.start(tmp_path / "run", settings.recorded())
+    figures = fit(model, lambda first_epoch: data.repeat(4 - first_epoch), 1, data, settings, run)
+    trained = [v.numpy() for v in model.trainable_variables]
+    assert [epoch for _, epoch in saved(run)] == [1, 2, 3, 4][-kept:]
+    epochs = [[v.numpy() for v in keras.saving.load_model(path).trainable_variables] for path, _ in saved(run)]
+    for index, weight in enumerate(trained):
+        np.testing.assert_allclose(weight, np.mean([one[index] for one in epochs], axis=0), rtol=1e-5, atol=1e-6)
+    assert ("averaged_val_loss" in figures) == (kept > 1)
+    if kept > 1:
+        assert max(np.abs(a - b).max() for a, b in zip(epochs[0], epochs[-1], strict=True)) > 1e-2
+
+
+@pytest.mark.parametrize(("name", "model"), [("translate", "transformer"), ("language_model", "gpt")])
+def test_a_recipe_has_settings_of_its_own_for_each_kind_of_model(name, model):
+    recipe = load_recipe(name)
+    assert config_of(recipe, None) is recipe.Config
+    assert config_of(recipe, model)().model == model
+    with pytest.raises(ValueError, match=f"The models of {name} are .*{model}.*model='abacus'"):
+        config_of(recipe, "abacus")

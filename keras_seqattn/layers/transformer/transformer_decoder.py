@@ -20,10 +20,27 @@ class TransformerDecoder(TransformerBlock):
     for all beams of a row. With them, the outputs are those of the whole sequence at once.
 
     Args:
-        num_heads, feed_forward_dim, key_dim, num_kv_heads, positions, sliding_window, implementation, activation,
-            gated, normalize_first, normalization, epsilon, dropout, attention_dropout, activation_dropout, use_bias,
-            kernel_initializer, bias_initializer, rematerialize, seed: as of `TransformerEncoder`; `positions` and
-            `sliding_window` are the self-attention's.
+        num_heads: int, heads H of each attention.
+        feed_forward_dim: int, width F inside the feed-forward network.
+        key_dim: int, width K of a head; None shares the width D among the heads, which `num_heads` must then divide.
+        num_kv_heads: int, heads of keys and values; None as many as `num_heads`, which it must divide.
+        positions: None, "rotary", "alibi" or "relative", of the self-attention (`MultiHeadAttention`).
+        sliding_window: int, steps that the self-attention reads at most; None all.
+        implementation: "auto", "plain", "blockwise" or "fused", of both attentions.
+        activation: Keras's name of a function, or "gelu_tanh".
+        gated: bool, whether the feed-forward network is gated.
+        normalize_first: bool, whether a part reads what is already normalized, so that a way from the inputs to the
+            outputs stays free. The last block's outputs are then not normalized: a model does that after it.
+        normalization: "layer" (with `epsilon`) or "rms".
+        epsilon: float, added to the variance.
+        dropout: float in [0, 1), on what each part adds.
+        attention_dropout, activation_dropout: float in [0, 1), on the attention's scores, and on the hidden layer of
+            the feed-forward network.
+        use_bias: bool, whether products have biases.
+        kernel_initializer, bias_initializer: of all products.
+        rematerialize: bool, whether training keeps a block's inputs alone, and computes what is within again for the
+            gradient: less memory, about a third more time.
+        seed: int, of all dropouts.
     Call arguments:
         inputs: (B, T, D) float.
         memory: (B, S, M) float, or None.
