@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-KEPT = ("loss", "val_loss", "val_token_accuracy", "averaged_val_loss")  # of the curves, in the final figures
+KEPT = ("loss", "val_loss", "val_{accuracy}", "averaged_val_loss")  # of the curves, in the final figures
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,19 @@ def start(settings: FitSettings, data_fingerprint: str, console: Any) -> tuple[R
     return run, run.read_json(DONE)
 
 
-def compile_model(model: keras.Model, settings: FitSettings, steps: int, loss: keras.losses.Loss | None = None) -> None:
+def compile_model(
+    model: keras.Model,
+    settings: FitSettings,
+    steps: int,
+    loss: keras.losses.Loss | None = None,
+    accuracy: str = "token_accuracy",
+) -> None:
     """Compiles a sequence model: Adam, warm-up and decay, clipped gradients, cross-entropy over tokens.
 
     Args:
         steps: of the whole training.
         loss: in place of the mean cross-entropy of the tokens.
+        accuracy: name of the share of targets that are the likeliest by the logits.
     """
     optimizer = keras.optimizers.AdamW(
         learning_rate(settings, steps),
@@ -130,7 +137,7 @@ def compile_model(model: keras.Model, settings: FitSettings, steps: int, loss: k
     model.compile(
         optimizer=optimizer,
         loss=loss or SequenceCrossentropy(),
-        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name=accuracy)],
         jit_compile=settings.use_xla(),
     )
 
@@ -160,6 +167,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     console: Any = None,
     loss: keras.losses.Loss | None = None,
+    accuracy: str = "token_accuracy",
 ) -> dict[str, float]:
     """Trains `model`, or goes on from the run's newest checkpoint, and saves it in the run's folder.
 
@@ -168,11 +176,11 @@ def fit(
         steps: batches an epoch.
         validation: batches to watch the training by.
         callbacks: beside the progress bar, TensorBoard's scalars and the checkpoints.
-        loss: as for `compile_model`.
+        loss, accuracy: as for `compile_model`.
     Returns: figures of the training: `train_seconds` of this call, compilation included, `epochs`, `val_loss`, ...;
         after a resumption also `resumed_after_epochs`.
     """
-    compile_model(model, settings, steps * settings.epochs, loss)
+    compile_model(model, settings, steps * settings.epochs, loss, accuracy)
     first_epoch = 0
     checkpoints = saved(run)
     if checkpoints:
@@ -201,11 +209,12 @@ def fit(
     if settings.average_checkpoints > 1:
         average(model, [path for path, _ in saved(run)])
         logs["averaged_val_loss"] = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    kept = [name.format(accuracy=accuracy) for name in KEPT]
     return {
         "train_seconds": round(time.monotonic() - began, 1),
         "epochs": settings.epochs,
         **({"resumed_after_epochs": first_epoch} if first_epoch else {}),
-        **{name: round(float(logs[name]), 5) for name in KEPT if name in logs},
+        **{name: round(float(logs[name]), 5) for name in kept if name in logs},
     }
 
 

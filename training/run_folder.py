@@ -15,6 +15,10 @@ where texts are answered with texts also
 and where one text is read
     tokenizer.json
     pictures/                what the trained model does inside
+
+and where texts are classified
+    tokenizer.json
+    labels.json              the name of each class
 """
 
 from __future__ import annotations
@@ -105,6 +109,15 @@ class RunFolder:
         if differing:
             changes = ", ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
             raise RunError(f"The run in {self.path} was started with other settings: {changes}.")
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raises RunError unless the run was trained on data of this fingerprint."""
+        known = self.read_json("config.json")["data_fingerprint"]
+        if fingerprint != known:
+            raise RunError(
+                "A run is evaluated on the test part of the data that it was trained on. "
+                f"Received: data of fingerprint {fingerprint[:8]}, for a run on {known[:8]}."
+            )
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes `content` as NAME in the folder."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-SHOWN = ("loss", "val_loss", "val_token_accuracy")
+SHOWN = ("loss", "val_loss")  # and each accuracy of the validation
 
 
 class Progress(keras.callbacks.Callback):
@@ -51,7 +51,8 @@ class Progress(keras.callbacks.Callback):
         self._close()
         seconds = time.monotonic() - self.began
         logs = logs or {}
-        figures = "  ".join(f"{name} {float(logs[name]):.4f}" for name in SHOWN if name in logs)
+        accuracies = [name for name in logs if name.startswith("val_") and name.endswith("accuracy")]
+        figures = "  ".join(f"{name} {float(logs[name]):.4f}" for name in (*SHOWN, *accuracies) if name in logs)
         self.console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {seconds:.0f} s  {figures}", highlight=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -16,3 +16,11 @@ class Scalars(keras.callbacks.TensorBoard):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         self._global_train_batch = int(self.model.optimizer.iterations)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        import tensorflow as tf
+
+        # The condition that Keras keeps on the steps' summaries, true each `update_freq` steps, would hold for the
+        # epochs' too: an epoch that ends at another step would have no figures.
+        with tf.summary.record_if(True):
+            super().on_epoch_end(epoch, logs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES = ("dates", "language_model", "translate")
+NAMES = ("dates", "finetune_classifier", "language_model", "masked_language_model", "translate")
 
 
 def config_of(recipe: ModuleType, model: str | None) -> type:
