@@ -211,7 +211,7 @@ def write(model: GPT, tokenizer: Tokenizer, config: Config, epoch: int) -> str:
     if config.written_length == 0:
         return ""
     options = {"constraints": [SuppressTokens(tokenizer.special_ids)]}  # none of them stands in a text
-    decoder = Greedy(**options)
+    decoder: Greedy | Sampling = Greedy(**options)
     if config.temperature > 0:
         decoder = Sampling(temperature=config.temperature, seed=config.seed * 1000 + epoch, **options)
 

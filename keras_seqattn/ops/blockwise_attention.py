@@ -76,7 +76,9 @@ def evenly(length, most):
     if isinstance(length, int):
         count = max(1, -(-length // most))
         size = -(-length // count)
-        return (size if count == 1 else -(-size // 8) * 8), count
+        if count > 1 and most % 16 == 0:  # rows that begin where a cache line does
+            size = -(-size // 16) * 16
+        return size, max(1, -(-length // size))
     count = ops.maximum(1, (length + most - 1) // most)
     return (length + count - 1) // count, count
 
@@ -256,11 +258,11 @@ class Plan:
         rows = (self.groups, self.heads // self.groups * self.rows)
 
         def of_queries(a, contexts, sums):
-            b, i = a // self.row_blocks, a % self.row_blocks
+            b, i, query = a // self.row_blocks, a % self.row_blocks, queries[a]
 
             def of_keys(j, context, log_sum):
                 k = b * self.column_blocks + j
-                logits = self.logits(queries[a], keys[k], floats, others, b, i, j)
+                logits = self.logits(query, keys[k], floats, others, b, i, j)
                 scores = ops.softmax(logits)  # (N, G * t, s)
                 # The greatest score is 1 / sum of exp(logits - greatest logit): one pass fewer than for that sum.
                 here = ops.max(logits, -1, keepdims=True) - ops.log(ops.max(scores, -1, keepdims=True))
@@ -306,14 +308,15 @@ class Plan:
         def of_queries(a, d_queries, *shared):
             b, i = a // self.row_blocks, a % self.row_blocks
             query, d_context = floats["query"][a], d_contexts[a]
+            longer_query, longer_d_context, inner_a = queries[a], d_rows[a], inner[a]
 
             def of_keys(j, d_query, d_keys, d_values, *d_biases):
                 k = b * self.column_blocks + j
-                scores = ops.exp(self.logits(queries[a], keys[k], floats, others, b, i, j))  # (N, G * t, s)
-                d_scores = ops.einsum("nqv,nsv->nqs", d_rows[a], values[k])
+                scores = ops.exp(self.logits(longer_query, keys[k], floats, others, b, i, j))  # (N, G * t, s)
+                d_scores = ops.einsum("nqv,nsv->nqs", longer_d_context, values[k])
                 if self.dropout:
                     factors = self.factors(others["seed"], a, j, dtype)
-                    d_logits = scores * (d_scores * factors - inner[a])
+                    d_logits = scores * (d_scores * factors - inner_a)
                     dropped = scores * factors
                 else:
                     d_logits, dropped = scores * d_scores, scores

@@ -73,4 +73,12 @@ def _jax(query, key, value, mask, bias, triangle, scale):
         bias = jax.numpy.broadcast_to(bias, shape)
     if mask is not None:
         mask = jax.numpy.broadcast_to(mask, shape)
-    return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, is_causal=triangle)
+    # The kernel wants keys and values of one width: zeros change no product.
+    width, value_width = query.shape[3], value.shape[3]
+    query, key, value = (
+        jax.numpy.pad(x, ((0, 0), (0, 0), (0, 0), (0, max(width, value_width) - x.shape[3])))
+        for x in (query, key, value)
+    )
+    scale = width**-0.5 if scale is None else scale
+    context = jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, is_causal=triangle)
+    return context[..., :value_width]

@@ -29,7 +29,7 @@ def rotary(x, positions, max_wavelength=10000.0):
     """
     width = x.shape[-1]
     check_rotary_width(width)
-    frequencies = (max_wavelength ** (-np.arange(0, width, 2) / width)).astype("float32")  # (K / 2,)
+    frequencies = ops.convert_to_tensor(max_wavelength ** (-np.arange(0, width, 2) / width), "float32")  # (K / 2,)
     angles = ops.cast(positions, "float32")[..., None, None] * frequencies  # (T, 1, K / 2) or (B, T, 1, K / 2)
     cosines, sines = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
     first, second = x[..., : width // 2], x[..., width // 2 :]
@@ -61,7 +61,7 @@ def alibi_slopes(num_heads):
 
 def alibi_bias(distances, num_heads):
     """-slope * |distance| for each head: (...) int -> (H, ...) float32."""
-    slopes = alibi_slopes(num_heads).reshape((num_heads,) + (1,) * len(distances.shape))
+    slopes = ops.reshape(alibi_slopes(num_heads), (num_heads,) + (1,) * len(distances.shape))
     return -slopes * ops.cast(ops.abs(distances), "float32")
 
 
@@ -109,7 +109,7 @@ def sinusoids(positions, width, max_wavelength=10000.0):
         [0.841, 0.54, 0.01, 1.0]
     """
     pairs = np.arange(width) // 2
-    frequencies = (max_wavelength ** (-2 * pairs / width)).astype("float32")
+    frequencies = ops.convert_to_tensor(max_wavelength ** (-2 * pairs / width), "float32")
     # A cosine is a sine a quarter of a turn ahead, but adding that to a large angle would round it.
     angles = ops.cast(positions, "float32")[..., None] * frequencies  # (..., width)
-    return ops.where(np.arange(width) % 2 == 0, ops.sin(angles), ops.cos(angles))
+    return ops.where(ops.arange(width) % 2 == 0, ops.sin(angles), ops.cos(angles))

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 from keras.src.testing import TestCase  # Keras ships the test that its own layers pass, and nowhere else
 
@@ -42,7 +43,6 @@ ONE_INPUT = {
     "ScheduledSamplingCell": lambda: layers.Recurrent(sampling_cell(layers.GRUCell(U))),
     "Bidirectional": lambda: layers.Bidirectional(layers.Recurrent(layers.GRUCell(U), return_sequences=True)),
     "FeedForward": lambda: layers.FeedForward(U),
-    "SinusoidalPositions": lambda: layers.SinusoidalPositions(),
     "LearnedPositions": lambda: layers.LearnedPositions(T),
     "TransformerEncoder": lambda: layers.TransformerEncoder(1, U),
 }
@@ -95,6 +95,29 @@ def test_a_layer_of_one_input_passes_the_test_of_kerass_own_layers(name):
     )
 
 
+# Without weights there is nothing to train; ids are no floats.
+OTHERWISE = {
+    "SinusoidalPositions": (lambda: layers.SinusoidalPositions(), {"input_shape": (B, T, D)}),
+    "TokenEmbedding": (
+        lambda: layers.TokenEmbedding(19, D),
+        {"input_data": np.array([[1, 18, 2], [3, 3, 0]], "int32")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_layer_that_is_not_trained_on_floats_passes_the_test_of_kerass_own_layers(name):
+    make, inputs = OTHERWISE[name]
+    TestCase().run_layer_test(
+        maker(make),
+        {},
+        **inputs,
+        supports_masking=True,
+        run_training_check=False,
+        run_mixed_precision_check=False,
+    )
+
+
 @pytest.mark.parametrize("name", SEVERAL_INPUTS)
 def test_a_layer_of_several_inputs_passes_the_test_of_kerass_own_layers(name):
     make, (first, second) = SEVERAL_INPUTS[name]
@@ -124,7 +147,7 @@ def test_a_cell_passes_the_test_of_kerass_own_layers(name):
 
 
 def test_every_public_layer_passes_the_test_of_kerass_own_layers():
-    names = {name.partition("-")[0] for name in [*ONE_INPUT, *SEVERAL_INPUTS, *CELLS]}
+    names = {name.partition("-")[0] for name in [*ONE_INPUT, *OTHERWISE, *SEVERAL_INPUTS, *CELLS]}
     assert names | {"Recurrent"} == PUBLIC  # `Recurrent` runs all of the cells
 
 

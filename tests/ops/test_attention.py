@@ -157,6 +157,26 @@ def test_blocks_compile_whether_lengths_are_known_or_not(rng, form):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="compiles by JAX")
+@EACH_WAY
+def test_jax_compiles_every_way(rng, way):
+    import jax
+
+    arrays, names, settings = arrays_and_settings(rng, "all")
+    settings = with_tensors(settings)
+
+    def loss(*arrays):
+        context = WAYS[way](*arrays[:3], **dict(zip(names, arrays[3:], strict=True)), **settings)
+        return ops.sum(context * context)
+
+    places = tuple(range(len(arrays)))
+    found = jax.jit(jax.value_and_grad(jax.checkpoint(loss), places))(*arrays)
+    for a, b in zip(
+        keras.tree.flatten(found), keras.tree.flatten(jax.value_and_grad(loss, places)(*arrays)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 @EACH_WAY
 def test_a_row_with_nothing_to_read_gives_zeros_and_finite_gradients(rng, way):
     given = arrays_and_settings(rng, "no keys")

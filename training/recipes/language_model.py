@@ -17,7 +17,6 @@ from rich.console import Console
 
 from keras_seqattn.training import gpt_language_model, recurrent_language_model
 from keras_seqattn.training.data import load_text
-from keras_seqattn.training.fit import FitSettings
 from keras_seqattn.training.run_folder import RunFolder
 
 Config = recurrent_language_model.Config
@@ -34,7 +33,7 @@ def run(config: Any, console: Console) -> dict[str, Any]:
     return module_of(config).train(config, load_text(config.data or None), console)
 
 
-def evaluate(run: RunFolder, config: FitSettings) -> dict[str, Any]:
+def evaluate(run: RunFolder, config: Any) -> dict[str, Any]:
     """The figures of a finished run.
 
     Raises: ValueError when the text is no longer the one that the run was trained on.

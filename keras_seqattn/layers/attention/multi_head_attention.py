@@ -138,6 +138,11 @@ class MultiHeadAttention(keras.layers.Layer):
             )
         check_window(sliding_window, "sliding_window")
         check_implementation(implementation)
+        if dropout and implementation == "fused":
+            raise ValueError(
+                "The fused kernels take no seed, so with `dropout` the `implementation` must be auto, plain "
+                f"or blockwise. Received: {dropout=}, {implementation=}."
+            )
         self.num_heads = num_heads
         self.key_dim = key_dim
         self.value_dim = value_dim
@@ -272,7 +277,7 @@ class MultiHeadAttention(keras.layers.Layer):
     ):
         self.check_call(query, value, use_causal_mask, cache, cache_index)
         queries = self.query_dense(query)  # (B, T, H, K)
-        mask = all_of(value_mask, key_mask)  # (B, S)
+        mask, query_mask = all_of(value_mask, key_mask), all_of(query_mask)  # (B, S), (B, T)
         attention_mask = None if attention_mask is None else with_heads_axis(ops.cast(attention_mask, "bool"))
         if value is None:
             attention_mask = None if attention_mask is None else fold_mask(attention_mask, queries, cache)
@@ -305,7 +310,7 @@ class MultiHeadAttention(keras.layers.Layer):
             context = context * self.gate_dense(query)
         results = (self.output_dense(context),)  # (B, T, D)
         if return_attention_scores:
-            results += (self.scores(queries, scored, query_mask, score_rows, batch, length),)
+            results += (self.scores(queries, scored, query_mask, score_rows, batch, length, value is None),)
         if cache is not None:
             results += (cache,)
         return results if len(results) > 1 else results[0]
@@ -348,7 +353,7 @@ class MultiHeadAttention(keras.layers.Layer):
         slots, length = ops.shape(cache.key)[1], ops.shape(queries)[1]
         new_cache = written(cache, steps, index, ring=True)
         now = index + ops.arange(length, dtype="int32")  # (T,)
-        if length == 1:
+        if queries.shape[1] == 1:
             source, times = new_cache, times_of_slots(slots, index + 1)
         else:  # the last steps overwrite what the first ones read
             source = AttentionCache(*(ops.concatenate(pair, axis=1) for pair in zip(cache, steps, strict=True)))
@@ -373,15 +378,14 @@ class MultiHeadAttention(keras.layers.Layer):
         buckets = relative_buckets(distances, self.num_buckets, self.max_distance, bidirectional=not causal)
         return ops.moveaxis(ops.take(ops.convert_to_tensor(self.relative_bias), buckets, axis=0), -1, 0)
 
-    def scores(self, queries, reading, query_mask, rows, batch, length):
-        """(B, H, R, S), of queries that may be folded."""
-        rows = which_rows(rows, length)
+    def scores(self, queries, reading, query_mask, rows, batch, length, folded):
+        """(B, H, R, S) of the rows asked, of queries that may be folded."""
+        rows = places = which_rows(rows, length)
         count = length if rows is None else ops.shape(rows)[0]
-        folded = rows
-        if rows is not None and queries.shape[1] != length:  # row r of each beam
+        if folded and rows is not None:  # the rows of each beam
             beams = ops.shape(queries)[1] // length
-            folded = ops.reshape(ops.arange(beams, dtype="int32")[:, None] * length + rows, (-1,))
-        scores = attention_scores(queries, reading.key, **reading.settings, rows=folded)  # (B, H, G * R, S)
+            places = ops.reshape(ops.arange(beams, dtype="int32")[:, None] * length + rows, (-1,))
+        scores = attention_scores(queries, reading.key, **reading.settings, rows=places)  # (B, H, G * R, S)
         slots = ops.shape(reading.key)[1]
         scores = ops.reshape(scores, (ops.shape(queries)[0], self.num_heads, -1, count, slots))
         scores = ops.reshape(ops.transpose(scores, (0, 2, 1, 3, 4)), (batch, self.num_heads, count, slots))
