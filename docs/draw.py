@@ -162,11 +162,18 @@ CHANGES: dict[str, dict[str, Any]] = {  # of the tasks
 }
 
 
-def train_text_to_text(task: Task, settings: dict[str, Any]) -> Any:
-    """`TextToText` around a small `Seq2Seq` that has learned the task; tells how many other texts it answers right."""
+def recurrent(task: Task, settings: dict[str, Any]) -> Callable[[int, int], Any]:
+    """Makes a small `Seq2Seq` between vocabularies of two sizes."""
+    from keras_seqattn.models import Seq2Seq
+
+    shape = {"units": task.units, "embedding_dim": 32, "cell": task.cell, "input_feeding": task.input_feeding}
+    return lambda source_size, target_size: Seq2Seq(source_size, target_size, **shape, **settings)
+
+
+def train_text_to_text(task: Task, make_model: Callable[[int, int], Any]) -> Any:
+    """`TextToText` around a small model that has learned the task; tells how many other texts it answers right."""
     import keras
 
-    from keras_seqattn.models import Seq2Seq
     from keras_seqattn.text import CharacterTokenizer, TextToText, WordTokenizer
     from keras_seqattn.training.bucketing import batches, tokenize_pairs
     from keras_seqattn.training.fit import FitSettings, compile_model
@@ -179,15 +186,7 @@ def train_text_to_text(task: Task, settings: dict[str, Any]) -> Any:
     kind = WordTokenizer if task.words else CharacterTokenizer
     source_tokenizer, target_tokenizer = (kind.learn(side) for side in zip(*pairs, strict=True))
     data = tokenize_pairs(pairs, source_tokenizer, target_tokenizer, (task.longest,), 64 * task.longest)
-    model = Seq2Seq(
-        source_tokenizer.vocabulary_size,
-        target_tokenizer.vocabulary_size,
-        units=task.units,
-        embedding_dim=32,
-        cell=task.cell,
-        input_feeding=task.input_feeding,
-        **settings,
-    )
+    model = make_model(source_tokenizer.vocabulary_size, target_tokenizer.vocabulary_size)
     fitting = FitSettings(epochs=task.epochs, learning_rate=task.learning_rate, warmup_steps=100, xla="on", seed=SEED)
     compile_model(model, fitting, data.steps * task.epochs)
     ids = {"start_id": target_tokenizer.start_id, "end_id": target_tokenizer.end_id}
@@ -222,7 +221,7 @@ def draw_alignments(attention: str) -> Any:
 
     task = TASKS[TASK_OF[attention]]
     task = replace(task, **CHANGES.get(attention, {}))
-    answering = train_text_to_text(task, {"attention": attention, **SETTINGS.get(attention, {})})
+    answering = train_text_to_text(task, recurrent(task, {"attention": attention, **SETTINGS.get(attention, {})}))
     if attention != "monotonic":
         return [alignment_figure(*read(answering, task), title=f"attention={attention!r}")]
     figures = []
@@ -624,15 +623,81 @@ def save(figures: Sequence[Any], path: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
+def draw_heads(of: str) -> list[Any]:
+    """What each head of a small transformer reads: of its own sentence, or of the other one."""
+    import tensorflow as tf
+    from matplotlib.figure import Figure
+
+    from keras_seqattn.models import Transformer
+
+    task = replace(TASKS["phrases"], epochs=4)
+    sizes = {"model_dim": 64, "num_heads": 4, "num_layers": 2, "normalize_first": True, "dropout": 0.1}
+    answering = train_text_to_text(task, lambda source, target: Transformer(source, target, **sizes))
+    sources, answers, _ = read(answering, task)
+    model, ids = answering.model, answering.source_tokenizer.tokenize([task.text]).to_tensor()  # (1, S)
+    target = answering.target_tokenizer.tokenize([task.wanted]).to_tensor()
+    if of == "encoder":
+        x, block = model.source_reader(ids), model.encoder_blocks[0]
+        _, scores = block(x, return_attention_scores=True)
+        rows = sources
+    else:
+        memory, mask = model.encode(ids)
+        begun = tf.concat([[[answering.target_tokenizer.start_id]], target[:, :-1]], axis=1)
+        x, block = model.target_reader(begun), model.decoder_blocks[0]
+        _, _, scores = block(x, memory, memory_mask=mask, return_attention_scores=True)
+        rows = answers
+    scores = np.asarray(scores)[0]  # (H, T, S)
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for head, axes in enumerate(figure.subplots(1, len(scores), sharey=True)):
+        axes.imshow(scores[head], cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(f"head {head + 1}", fontsize="medium")
+        axes.set_xticks(range(len(sources)), [token.strip("▁") for token in sources], rotation=90, fontsize="small")
+        axes.set_yticks(range(len(rows)), [token.strip("▁") for token in rows], fontsize="small")
+    figure.suptitle(f"what the first block of the {of} reads", fontsize="medium")
+    return [figure]
+
+
+def draw_positions() -> list[Any]:
+    """Four ways to tell where a step stands."""
+    import keras
+    from matplotlib.figure import Figure
+
+    from keras_seqattn.ops.positions import alibi_bias, distances_of, relative_buckets, rotary, sinusoids
+
+    length, width = 64, 32
+    numpy, places = keras.ops.convert_to_numpy, keras.ops.arange(length)
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    waves, turned, falling, buckets = figure.subplots(1, 4)
+    waves.imshow(numpy(sinusoids(places, width)).T, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    waves.set(title="sinusoidal: added", xlabel="step", ylabel=f"{width} features")
+    ones = keras.ops.ones((1, length, 1, width)) / width**0.5
+    heads = numpy(rotary(ones, places))[0, :, 0]  # (T, K)
+    turned.plot(heads @ heads[0])
+    turned.set(title="rotary: query . key of equal steps", xlabel="distance")
+    distances = distances_of(length, 1)
+    for head, bias in enumerate(numpy(alibi_bias(distances, 4))):
+        falling.plot(-numpy(distances), bias, label=f"head {head + 1}")
+    falling.set(title="ALiBi: added to the logits", xlabel="distance", ylim=(-20, 1))
+    falling.legend(fontsize="small")
+    distances = np.arange(-160, 161)
+    buckets.plot(distances, numpy(relative_buckets(keras.ops.convert_to_tensor(distances))), drawstyle="steps-mid")
+    buckets.set(title="relative: buckets", xlabel="s - t")
+    for axes in (turned, falling, buckets):
+        axes.grid(alpha=0.3)
+    return [figure]
+
+
 DRAWINGS: dict[str, Callable[..., list[Any]]] = {
     "alignments": draw_alignments,
     "directions": draw_directions,
     "gates": draw_gates,
+    "heads": draw_heads,
     "letters": draw_letters,
     "levels": draw_levels,
     "masks": draw_masks,
     "memories": draw_memories,
     "plans": draw_plans,
+    "positions": draw_positions,
     "reach": draw_reach,
     "schedules": draw_schedules,
 }
@@ -647,6 +712,8 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--output", type=Path, help="the picture; one in docs/mechanisms/pictures unless told")
         if name == "alignments":
             command.add_argument("--attention", choices=sorted(TASK_OF), required=True)
+        if name == "heads":
+            command.add_argument("--of", choices=("encoder", "decoder"), required=True)
         if name == "gates":
             command.add_argument("--cell", choices=("gru", "lstm"), required=True)
             command.add_argument("--coupled-gates", action="store_true", help="an option of the LSTM")

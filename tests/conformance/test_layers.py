@@ -95,12 +95,13 @@ def test_a_layer_of_one_input_passes_the_test_of_kerass_own_layers(name):
     )
 
 
+IDS = np.array([[1, 18, 2], [3, 3, 0]], "int32")
 # Without weights there is nothing to train; ids are no floats.
 OTHERWISE = {
     "SinusoidalPositions": (lambda: layers.SinusoidalPositions(), {"input_shape": (B, T, D)}),
     "TokenEmbedding": (
         lambda: layers.TokenEmbedding(19, D),
-        {"input_data": np.array([[1, 18, 2], [3, 3, 0]], "int32")},
+        {"input_data": IDS},
     ),
 }
 
