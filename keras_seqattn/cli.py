@@ -68,7 +68,7 @@ def recipes(arguments: Sequence[str]) -> None:
     from keras_seqattn.training.recipes import NAMES, load_recipe
 
     for name in NAMES:
-        print(f"{name:15} {load_recipe(name).Config.__doc__}")
+        print(f"{name:22} {load_recipe(name).Config.__doc__}")
 
 
 def train(arguments: Sequence[str]) -> None:
@@ -149,6 +149,14 @@ class ExportSettings(Decoding):
     """folder of all models"""
     xla: bool = False
     """compile the answer by XLA inside the export"""
+    temperature: float = -1.0
+    """language models: by which logits are divided; 0 takes the likeliest token, below 0 the run's own setting"""
+    seed: int = -1
+    """language models: the same prompts get the same text; below 0 a new one each time"""
+    max_prompt_length: int = 0
+    """language models: tokens that are read of a prompt; 0 takes half of the run's window"""
+    max_length: int = 0
+    """language models: tokens written at most; 0 takes the rest of the run's window"""
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -159,20 +167,32 @@ def export(arguments: Sequence[str]) -> None:
         raise UsageError("`export` takes the folder of a finished run, such as runs/dates.")
     from pathlib import Path
 
-    from keras_seqattn.serving.export import export_text_to_text
+    from keras_seqattn.serving.export import export_text_generation, export_text_to_text
 
     run, recipe, config = open_run(folder)
-    if not answers_texts(recipe):
+    if not answers_texts(recipe) and not goes_on_from_texts(config):
         raise ValueError(
-            "`export` writes models that answer texts with texts, so this run has nothing to export yet. "
+            "`export` writes models that answer texts, and language models that go on from a prompt, of which the "
+            "recurrent ones have no `generate`; so this run has nothing to export yet. Train with `--model gpt`. "
             f"Received: {folder}, a run of {config.recipe}."
+        )
+    for_language_models = ("temperature", "seed", "max_prompt_length", "max_length")
+    wrong = [name for name in for_language_models if getattr(given, name) != getattr(ExportSettings, name)]
+    if answers_texts(recipe) and wrong:
+        options = ", ".join("--" + name.replace("_", "-") for name in wrong)
+        raise ValueError(
+            f"The settings {options} are for language models. Received: {folder}, a run of {config.recipe}."
         )
     stored = run.read_json("config.json")
     metrics = run.read_json("metrics.json") if (run.path / "metrics.json").is_file() else {}
     name = given.name or stored["recipe"]
     card = {"recipe": stored["recipe"], "data_fingerprint": stored["data_fingerprint"], "metrics": metrics}
-    texts = run.read_json("samples.json")["texts"]
-    print(export_text_to_text(answering(run, config, given), Path(given.to) / name, card, texts, given.xla))
+    to = Path(given.to) / name
+    if goes_on_from_texts(config):
+        print(export_text_generation(generation(run, config, given), to, card, ["", "The "], given.xla))
+    else:
+        texts = run.read_json("samples.json")["texts"]
+        print(export_text_to_text(answering(run, config, given), to, card, texts, given.xla))
 
 
 def open_run(folder: str) -> Any:
@@ -192,6 +212,36 @@ def open_run(folder: str) -> Any:
 def answers_texts(recipe: Any) -> bool:
     """Whether a recipe's models answer texts with texts; the others are evaluated in a way of their own."""
     return hasattr(recipe, "test_part")
+
+
+def goes_on_from_texts(config: Any) -> bool:
+    """Whether a run's model writes on from a prompt by `generate`."""
+    return getattr(config, "model", None) == "gpt"
+
+
+def generation(run: Any, config: Any, given: ExportSettings) -> Any:
+    """The language model of a run as it goes on from texts; it chooses as `given`, else as in the run's samples."""
+    import keras
+
+    from keras_seqattn.decoding import Beam, Greedy, Sampling
+    from keras_seqattn.text import TextGeneration, load_tokenizer
+
+    temperature = config.temperature if given.temperature < 0 else given.temperature
+    if given.beam_width > 1:
+        decoder = Beam(given.beam_width, max(given.length_penalty, 0.0))
+    elif given.beam_width == 1 or temperature == 0:
+        decoder = Greedy()
+    else:
+        decoder = Sampling(temperature, seed=None if given.seed < 0 else given.seed)
+    max_prompt_length = given.max_prompt_length or config.window // 2
+    return TextGeneration(
+        keras.saving.load_model(run.model, compile=False),
+        load_tokenizer(run.tokenizer),
+        max_prompt_length,
+        given.max_length or max(config.window - max_prompt_length, 1),
+        decoder,
+        empty_prompt="\n",  # the run knows no start token, and its samples begin at a new line too
+    )
 
 
 def answering(run: Any, config: Any, given: Decoding) -> Any:
@@ -242,8 +292,13 @@ def ask(arguments: Sequence[str]) -> None:
     except ServingError as error:
         raise ValueError(f"the server answered: {error}") from error
     for answer in found:
-        print(answer.get("answer", answer))
-        for field, what in (("source_truncated", "the text was cut"), ("answer_truncated", "the answer was cut")):
+        print(answer.get("answer", answer.get("text", answer)))
+        cuts = (
+            ("source_truncated", "the text was cut"),
+            ("answer_truncated", "the answer was cut"),
+            ("prompt_truncated", "the beginning of the prompt was cut"),
+        )
+        for field, what in cuts:
             if answer.get(field):
                 print(f"  ({what} to the model's greatest length)", file=sys.stderr)
         if "attention" in answer:

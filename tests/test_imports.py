@@ -30,6 +30,7 @@ ARROWS = {
     },
     "serving": set(),
     "serving/export.py": {"models", "text", "decoding", "ops", "layers", "losses", "metrics", "inspection"},
+    "serving/streaming.py": {"text", "decoding"},
 }  # fmt: skip
 # The command line and what it starts may reach every room, but only from inside functions.
 ENTRANCES = {"cli", "demo"}

@@ -195,31 +195,55 @@ class GPT(keras.Model):
         Returns: `Decoded`, the new tokens alone.
         Raises: ValueError when a prompt is empty, or with what may follow it longer than the learned positions.
         """
+        memory, beginning = self.begin_decoding(prompt, max_length, prompt_mask)
+        end_id = -1 if end_id is None else end_id  # no token is -1
+        decoder = decoder or Greedy()
+        return decoder(self.decoding_step(memory), max_length=max_length, end_id=end_id, **beginning)
+
+    def begin_decoding(self, prompt, max_length, prompt_mask=None, num_slots=None):
+        """Reads the prompts: all that `generate` does before its first step, as tensors that can be kept or sent.
+
+        Args:
+            prompt, max_length, prompt_mask: as of `generate`.
+            num_slots: int, steps for which the caches have room, at least P + `max_length` - 1; None is just that.
+                With one number for all prompts the state has one shape, whatever their length.
+        Returns: memory, what each step reads and none changes: `first` () int, the slot of the first step; and the
+            decoder's arguments `state` (N, ...), `start_ids` (B,), `prompt_ids` and `prompt_mask` (B, P).
+        Raises: ValueError as `generate`.
+        """
         self._check_lengths(prompt, max_length)
         batch, length = ops.shape(prompt)[:2]
         prompt_mask = ops.ones((batch, length), "bool") if prompt_mask is None else ops.cast(prompt_mask, "bool")
         prompt, mask = to_the_right(prompt, prompt_mask)
         counted = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # (B, P)
-        caches = [block.get_initial_cache(batch, length - 1 + max_length) for block in self.blocks]
+        if num_slots is None:
+            num_slots = length - 1 + max_length
+            if self.sliding_window is not None and not isinstance(num_slots, int):
+                num_slots = self.sliding_window  # a ring needs no more, and has a static size
+        caches = [block.get_initial_cache(batch, num_slots) for block in self.blocks]
         if prompt.shape[1] != 1:  # all but the last token, which the decoder begins with
             x = self.reader(prompt[:, :-1], ops.maximum(counted[:, :-1] - 1, 0))
             for index, block in enumerate(self.blocks):
                 x, caches[index] = block(x, mask=mask[:, :-1], cache=caches[index], cache_index=0)
+        state = {"caches": caches, "positions": counted[:, -1] - 1}
+        beginning = {"state": state, "start_ids": prompt[:, -1], "prompt_ids": prompt, "prompt_mask": mask}
+        return {"first": length - 1}, beginning
+
+    def decoding_step(self, memory):
+        """The decoder's `step` after prompts whose `begin_decoding` gave this memory."""
+        first = memory["first"]
         kernel = self.reader.embedding.output_kernel()  # once, and not at each step
 
         def step(ids, state, time):
             x = self.reader(ids[:, None], state["positions"][:, None])  # (N, 1, D)
             new_caches = []
             for block, cache in zip(self.blocks, state["caches"], strict=True):
-                x, cache = block(x, cache=cache, cache_index=length - 1 + time)
+                x, cache = block(x, cache=cache, cache_index=first + time)
                 new_caches.append(cache)
             logits = ops.cast(ops.matmul(self.last_norm(x)[:, 0], kernel), "float32")  # (N, V)
             return logits, {"caches": new_caches, "positions": state["positions"] + 1}, None
 
-        state = {"caches": caches, "positions": counted[:, -1] - 1}
-        end_id = -1 if end_id is None else end_id  # no token is -1
-        decoder = decoder or Greedy()
-        return decoder(step, state, prompt[:, -1], max_length, end_id, prompt_ids=prompt, prompt_mask=mask)
+        return step
 
     def _check_lengths(self, prompt, max_length):
         length = prompt.shape[1]

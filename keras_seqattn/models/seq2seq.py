@@ -303,15 +303,31 @@ class Seq2Seq(keras.Model):
             decoder: `Greedy()`, `Beam(...)` or another; greedy when None.
         Returns: `Decoded`, with the alignment of each answer in `attention` (B, T, S).
         """
+        memory, beginning = self.begin_decoding(source, max_length, start_id)
+        decoder = decoder or Greedy()
+        return decoder(self.decoding_step(memory), max_length=max_length, end_id=end_id, **beginning)
+
+    def begin_decoding(self, source, max_length, start_id):
+        """Reads the source: all that `generate` does before its first step, as tensors that can be kept or sent.
+
+        Args: as of `generate`; the state has one size, whatever `max_length` is.
+        Returns: memory (B, S, ...), what each step reads and none changes: the source as the cell compares it; and the
+            decoder's arguments `state` (B, ...), `start_ids` (B,) and `source_mask` (B, S).
+        """
         memory, mask, states = self.encode(source)
         cell = self.decoder_cell
         prepared = InPolicy(cell.prepare_memory, cell.dtype_policy)((memory, mask))
-        zeros = cell.get_initial_state(batch_size=ops.shape(source)[0], memory=prepared)
-        states = [*states, *keras.tree.flatten(zeros)[len(states) :]]  # what the attention remembers begins as it does
+        zeros = keras.tree.flatten(self._first_states(prepared))
+        states = [*states, *zeros[len(states) :]]  # what the attention remembers begins as it does
+        return prepared, {"state": states, "start_ids": ops.full_like(source[:, 0], start_id), "source_mask": mask}
+
+    def decoding_step(self, memory):
+        """The decoder's `step` after a source whose `begin_decoding` gave this memory."""
+        cell, structure = self.decoder_cell, self._first_states(memory)
 
         def one_step(ids, states):
-            nested = keras.tree.pack_sequence_as(zeros, states)
-            vector, nested, trace = cell.one_step(self.target_embedding(ids), nested, prepared)
+            nested = keras.tree.pack_sequence_as(structure, states)
+            vector, nested, trace = cell.one_step(self.target_embedding(ids), nested, memory)
             return self.output_projection(vector), keras.tree.flatten(nested), trace["attention_scores"]
 
         one_step = InPolicy(one_step, cell.dtype_policy)
@@ -322,8 +338,11 @@ class Seq2Seq(keras.Model):
 
         # Padding is what stands after the end, so it must not be an answer's token.
         never_padding = -1e9 * ops.one_hot(PAD_ID, self.target_vocabulary_size, dtype="float32")  # (V,)
-        start_ids = ops.full_like(source[:, 0], start_id)
-        return (decoder or Greedy())(step, states, start_ids, max_length, end_id, source_mask=mask)
+        return step
+
+    def _first_states(self, prepared):
+        """The cell's states before it has read anything (B, ...), nested as it nests them."""
+        return self.decoder_cell.get_initial_state(batch_size=ops.shape(prepared[0]["value"])[0], memory=prepared)
 
     def align(self, source, target):
         """What each target step reads of the source when the target is given: attention scores (B, T, S)."""

@@ -227,6 +227,18 @@ class Transformer(keras.Model):
         Returns: `Decoded`, with what each answer read of the source in `attention` (B, T, S), as `align` gives it.
         Raises: ValueError when `max_length` is above the learned positions.
         """
+        memory, beginning = self.begin_decoding(source, max_length, start_id)
+        decoder = decoder or Greedy()
+        return decoder(self.decoding_step(memory), max_length=max_length, end_id=end_id, **beginning)
+
+    def begin_decoding(self, source, max_length, start_id):
+        """Reads the source: all that `generate` does before its first step, as tensors that can be kept or sent.
+
+        Args: as of `generate`.
+        Returns: memory, what each step reads and none changes: an AttentionCache (B, S, ...) for each decoder block;
+            and the decoder's arguments `state` (B, ...), `start_ids` (B,) and `source_mask` (B, S).
+        Raises: ValueError as `generate`.
+        """
         if self.positions == "learned" and max_length > self.max_length:
             raise ValueError(
                 "An answer may not be longer than the learned positions. "
@@ -234,6 +246,13 @@ class Transformer(keras.Model):
             )
         memory, mask = self.encode(source)
         read = [block.make_memory_cache(memory, mask) for block in self.decoder_blocks]
+        batch = ops.shape(source)[0]
+        caches = [block.get_initial_cache(batch, max_length) for block in self.decoder_blocks]
+        start_ids = ops.full_like(source[:, 0], start_id)
+        return read, {"state": caches, "start_ids": start_ids, "source_mask": mask}
+
+    def decoding_step(self, memory):
+        """The decoder's `step` after a source whose `begin_decoding` gave this memory."""
         kernel = self.target_reader.embedding.output_kernel()  # once, and not at each step
         # Padding is what stands after the end, so it must not be an answer's token.
         never_padding = -1e9 * ops.one_hot(PAD_ID, self.target_vocabulary_size, dtype="float32")  # (V,)
@@ -241,7 +260,7 @@ class Transformer(keras.Model):
         def step(ids, caches, time):
             x = self.target_reader(ids[:, None], ops.reshape(time, (1,)))  # (B, 1, D)
             new_caches = []
-            for index, (block, cache, memory_cache) in enumerate(zip(self.decoder_blocks, caches, read, strict=True)):
+            for index, (block, cache, memory_cache) in enumerate(zip(self.decoder_blocks, caches, memory, strict=True)):
                 options = {"cache": cache, "cache_index": time, "memory_cache": memory_cache}
                 if index == self.alignment_layer:
                     x, _, scores, cache = block(x, return_attention_scores=True, **options)  # scores (B, H, 1, S)
@@ -251,10 +270,7 @@ class Transformer(keras.Model):
             logits = ops.cast(ops.matmul(self.decoder_norm(x)[:, 0], kernel), "float32") + never_padding
             return logits, new_caches, ops.cast(ops.mean(scores, axis=1)[:, 0], "float32")
 
-        batch = ops.shape(source)[0]
-        caches = [block.get_initial_cache(batch, max_length) for block in self.decoder_blocks]
-        start_ids = ops.full_like(source[:, 0], start_id)
-        return (decoder or Greedy())(step, caches, start_ids, max_length, end_id, source_mask=mask)
+        return step
 
     @property
     def alignment_layer(self):

@@ -72,8 +72,8 @@ def best(query, key, mask=None, bias=None, distance_bias=None, causal=False, win
     if keras.backend.backend() == "torch" and covers(mask, bias, distance_bias, causal, window, offset, dropout):
         return "fused"
     num_queries, num_keys = query.shape[1], key.shape[1]
-    long = None not in (num_queries, num_keys) and num_queries * num_keys >= LONG
-    return "blockwise" if long else "plain"
+    known = isinstance(num_queries, int) and isinstance(num_keys, int)  # JAX has symbols for what is not
+    return "blockwise" if known and num_queries * num_keys >= LONG else "plain"
 
 
 def attention_scores(query, key, mask=None, bias=None, distance_bias=None, causal=False, window=None, offset=0,

@@ -4,6 +4,7 @@ from .byte_pair_tokenizer import BytePairTokenizer
 from .character_tokenizer import CharacterTokenizer
 from .loading import load_tokenizer
 from .sentencepiece_tokenizer import SentencePieceTokenizer
+from .text_generation import TextGeneration
 from .text_to_text import TextToText
 from .tokenizer import Tokenizer
 from .word_tokenizer import WordTokenizer
@@ -14,6 +15,7 @@ __all__ = [
     "CharacterTokenizer",
     "EncodedPair",
     "SentencePieceTokenizer",
+    "TextGeneration",
     "TextToText",
     "Tokenizer",
     "WordPieceTokenizer",

@@ -15,7 +15,7 @@ class TextToText:
     Call arguments:
         texts: (B,) strings. An empty text is answered as any other.
     Returns: dict of
-        `answer` (B,) string; `score` (B,) float32, the decoder's (`Decoded.scores`);
+        `answer` (B,) string, valid UTF-8; `score` (B,) float32, the decoder's (`Decoded.scores`);
         `source_truncated` (B,) bool, whether the text was longer than what was read;
         `answer_truncated` (B,) bool, whether the answer reached its greatest length without an end;
         `source_tokens` (B, S), `answer_tokens` (B, T) string, "" where there is padding;
@@ -49,9 +49,7 @@ class TextToText:
         """The call itself, to be traced; `use_xla` compiles the model with its decoder, all but the strings."""
         import tensorflow as tf
 
-        ids = self.source_tokenizer.tokenize(texts)
-        source = ids[:, : self.max_source_length].to_tensor(self.source_tokenizer.pad_id)  # (B, S)
-        source = tf.pad(source, [[0, 0], [0, tf.cast(tf.equal(tf.shape(source)[1], 0), tf.int32)]])  # S >= 1
+        source, truncated = self.read(texts)
         generate = self.generate
         if use_xla:
             generate = tf.function(generate, jit_compile=True, autograph=False)
@@ -60,9 +58,9 @@ class TextToText:
         answer_ids = decoded.ids[:, :steps]  # (B, T)
         is_answer = tf.sequence_mask(decoded.lengths, steps)[:, :, None]  # the end token has read, and is not shown
         return {
-            "answer": self.target_tokenizer.detokenize(answer_ids),
+            "answer": self.text(answer_ids, decoded.lengths),
             "score": decoded.scores,
-            "source_truncated": ids.row_lengths() > self.max_source_length,
+            "source_truncated": truncated,
             "answer_truncated": tf.equal(decoded.lengths, self.max_target_length),
             "source_tokens": visible(self.source_tokenizer, source),
             "answer_tokens": visible(self.target_tokenizer, answer_ids),
@@ -74,9 +72,31 @@ class TextToText:
         target = self.target_tokenizer
         return self.model.generate(source, self.max_target_length, target.start_id, target.end_id, self.decoder)
 
+    def read(self, texts):
+        """What the model reads of texts (B,): ids (B, S), at least one step, and whether each text was cut (B,)."""
+        import tensorflow as tf
+
+        ids = self.source_tokenizer.tokenize(texts)
+        source = ids[:, : self.max_source_length].to_tensor(self.source_tokenizer.pad_id)  # (B, S)
+        source = tf.pad(source, [[0, 0], [0, tf.cast(tf.equal(tf.shape(source)[1], 0), tf.int32)]])  # S >= 1
+        return source, ids.row_lengths() > self.max_source_length
+
+    def text(self, ids, lengths):
+        """What ids (B, T) spell, of each row the first `lengths` (B,): valid UTF-8."""
+        import tensorflow as tf
+
+        return valid(self.target_tokenizer.detokenize(tf.RaggedTensor.from_tensor(ids, lengths=lengths)))
+
 
 def visible(tokenizer, ids):
     """The tokens of ids (B, T), "" where there is padding."""
     import tensorflow as tf
 
     return tf.where(tf.equal(ids, tokenizer.pad_id), "", tokenizer.tokens(ids))
+
+
+def valid(texts):
+    """Texts (B,) as valid UTF-8: bytes that are none, such as half a character of byte pairs, become U+FFFD."""
+    import tensorflow as tf
+
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")

@@ -39,14 +39,16 @@ def packages():
     return {name.partition(".")[0] for name in sys.modules}
 
 
-before = packages() - {"keras_seqattn"}  # tensorflow_text itself loads Keras, which may then be there
-texts = [base64.b64decode(text) for text in json.load(sys.stdin)["texts"]]
-found = {}
-for version in sys.argv[1:]:
-    signatures = tf.saved_model.load(version).signatures
-    answers = {
-        name: {output: plain(value) for output, value in signature(text=tf.constant(texts)).items()}
-        for name, signature in signatures.items()
-    }
-    found[version] = {"answers": answers, **ops_of(version)}
-json.dump({"versions": found, "loaded": sorted(packages() - before)}, sys.stdout)
+if __name__ == "__main__":
+    before = packages() - {"keras_seqattn"}  # tensorflow_text itself loads Keras, which may then be there
+    texts = [base64.b64decode(text) for text in json.load(sys.stdin)["texts"]]
+    found = {}
+    for version in sys.argv[1:]:
+        signatures = tf.saved_model.load(version).signatures
+        answers = {
+            name: {output: plain(value) for output, value in signature(text=tf.constant(texts)).items()}
+            for name, signature in signatures.items()
+            if name.startswith("serving")
+        }
+        found[version] = {"answers": answers, **ops_of(version)}
+    json.dump({"versions": found, "loaded": sorted(packages() - before)}, sys.stdout)

@@ -101,36 +101,42 @@ def test_warm_up_requests_are_prediction_logs_that_the_server_replays(exports):
 
     version = exports["words_greedy"].version
     file = version / "assets.extra" / "tf_serving_warmup_requests"
-    asked = {}
+    asked, streamed = {}, []
     for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)
         assert log.WhichOneof("log_type") == "predict_log"
         request = log.predict_log.request
         assert request.model_spec.name == "words_greedy"
+        if "text" not in request.inputs:
+            streamed.append(request.model_spec.signature_name)
+            continue
         asked[request.model_spec.signature_name] = tf.make_ndarray(request.inputs["text"]).tolist()
-    assert asked == {name: [b"the small house", b"bird"] for name in SIGNATURES}
+    assert asked == {name: [b"the small house", b"bird"] for name in (*SIGNATURES, "init")}
+    assert streamed == ["step"]
 
     servable, ran = load_saved_model(version), []
     run = servable.run
     servable.run = lambda name, inputs, *rest: ran.append(name) or run(name, inputs, *rest)
     try:
-        assert replay_warmup(servable, str(version)) == 2
+        assert replay_warmup(servable, str(version)) == 4
     finally:
         servable.close()
-    assert sorted(ran) == sorted(SIGNATURES)
+    assert sorted(ran) == sorted([*SIGNATURES, "init", "step"])
 
 
 def test_the_model_card_tells_what_the_model_is_takes_and_gives(exports):
     card = json.loads((exports["words_beam"].version / "model_card.json").read_text(encoding="utf-8"))
     assert card["name"] == "words_beam"
-    assert card["decoder"] == {"name": "Beam", "width": 3, "length_penalty": 0.6, "num_return": None}
+    settings = {"width": 3, "length_penalty": 0.6, "num_return": None, "coverage_penalty": 0.0, "constraints": []}
+    assert card["decoder"] == {"name": "Beam", **settings}
     assert (card["max_source_tokens"], card["max_answer_tokens"]) == (12, 9)
     assert (card["source_tokenizer"], card["model"], card["recipe"]) == ("WordTokenizer", "Seq2Seq", "none")
     assert {name: tuple(signature["outputs"]) for name, signature in card["signatures"].items()} == SIGNATURES
     assert card["weights"] > 0
     assert card["versions"].keys() == {"tensorflow", "keras"}
     greedy = json.loads((exports["words_greedy"].version / "model_card.json").read_text(encoding="utf-8"))
-    assert greedy["decoder"] == {"name": "Greedy"}
+    assert greedy["decoder"] == {"name": "Greedy", "constraints": []}
+    assert list(greedy["signatures"]) == [*SIGNATURES, "init", "step"]  # beams, which change, do not stream
 
 
 def test_rest_answers_as_this_process(exports):
