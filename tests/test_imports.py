@@ -39,8 +39,8 @@ OPENED_AT_IMPORT = {"checkpoints", "decoding", "layers", "losses", "metrics", "m
 # Imported inside the function that needs them: the library works without them, and starts without waiting for them.
 LAZY = {
     "babel", "grpc", "httpx", "huggingface_hub", "jax", "matplotlib", "orjson", "prometheus_client", "sacrebleu",
-    "safetensors", "sentencepiece", "starlette", "tensorboard", "tensorflow", "tensorflow_serving", "tensorflow_text",
-    "tokenizers", "torch", "transformers", "uvicorn",
+    "sacremoses", "safetensors", "sentencepiece", "starlette", "tensorboard", "tensorflow", "tensorflow_serving",
+    "tensorflow_text", "tokenizers", "torch", "transformers", "uvicorn",
 }  # fmt: skip
 
 

@@ -35,14 +35,33 @@ def sacrebleu(found: Sequence[str], wanted: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def tokenized_bleu(found: Sequence[str], wanted: Sequence[str], language: str) -> dict[str, Any]:
+    """Corpus BLEU in points of lower-cased texts that Moses's rules cut into words, as much of the literature scores.
+
+    Not to be compared with `sacrebleu`, which keeps the case and cuts by rules of its own.
+    """
+    from sacremoses import MosesPunctNormalizer, MosesTokenizer
+
+    normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+
+    def words(texts: Sequence[str]) -> list[str]:
+        return [tokenizer.tokenize(normalizer.normalize(text.lower()), return_str=True, escape=False) for text in texts]
+
+    metric = load_sacrebleu().metrics.BLEU(tokenize="none", force=True)  # told that the texts are tokenized
+    score = metric.corpus_score(words(found), [words(wanted)]).score
+    return {"tokenized_lowercase_bleu": round(score, 2)}
+
+
 def load_sacrebleu() -> Any:
-    """The module `sacrebleu`, or an ImportError that names the extra."""
+    """The module `sacrebleu`, or an ImportError that names the extra, for it and for sacremoses."""
     try:
         import sacrebleu
         import sacrebleu.metrics
+        import sacremoses  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "BLEU is measured by the sacrebleu library. Install it with: pip install 'keras_seqattn[metrics]'."
+            "BLEU is measured by the libraries sacrebleu and sacremoses. Install them with: "
+            "pip install 'keras_seqattn[metrics]'."
         ) from error
     return sacrebleu
 

@@ -222,6 +222,18 @@ def test_bleu_is_what_sacrebleu_counts():
     assert exact_match([wanted[0], "x"], wanted) == 0.5
 
 
+def test_tokenized_bleu_is_that_of_the_words_in_lower_case():
+    from keras_seqattn.training.evaluate import tokenized_bleu
+
+    wanted = ["Ein Mann, der z.B. läuft.", "Zwei Hunde spielen im Schnee!"]
+    assert tokenized_bleu([text.upper() for text in wanted], wanted, "de") == {"tokenized_lowercase_bleu": 100.0}
+    # By hand, of 7 + 6 words the last one is another: 12 of 13 words, 10 of 11 pairs, 8 of 9 triples and 6 of 7 runs of
+    # four are found.
+    found = ["ein mann , der z.b. läuft .", "zwei hunde spielen im schnee ?"]
+    expected = 100 * (12 / 13 * 10 / 11 * 8 / 9 * 6 / 7) ** 0.25
+    assert tokenized_bleu(found, wanted, "de")["tokenized_lowercase_bleu"] == pytest.approx(expected, abs=0.01)
+
+
 def test_a_missing_library_for_bleu_is_told_before_the_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     data = write_pairs(tmp_path / "pairs.tsv")

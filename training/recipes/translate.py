@@ -8,6 +8,7 @@ without any, English-Spanish sentence pairs of Tatoeba are downloaded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from rich.console import Console
@@ -94,6 +95,13 @@ def load(config: PairSettings) -> Splits:
     return TranslationData(config.data or None, config.data_set, is_reversed=config.reverse).load()
 
 
+def scores(config: PairSettings) -> list[text_to_text.Score]:
+    """Figures beside the exact match: BLEU by sacreBLEU, and as the literature has counted it."""
+    languages = {"spa_eng": ("en", "es"), "multi30k": ("en", "de")}[config.data_set]
+    # Of other data Moses has no special rules to know, but those for abbreviations.
+    return [evaluate.sacrebleu, partial(evaluate.tokenized_bleu, language=languages[not config.reverse])]
+
+
 def run(config: PairSettings, console: Console) -> dict[str, Any]:
     """Trains, evaluates, and returns the figures, BLEU among them."""
     evaluate.load_sacrebleu()  # a missing library is told now, not after the training
@@ -111,9 +119,9 @@ def run(config: PairSettings, console: Console) -> dict[str, Any]:
             kind.learn(targets, config.vocabulary_size),
         )
 
-    return text_to_text.train(config, splits, learn, [evaluate.sacrebleu], console)
+    return text_to_text.train(config, splits, learn, scores(config), console)
 
 
 def test_part(config: PairSettings) -> tuple[Splits, list[text_to_text.Score]]:
     """The data that a finished run is evaluated on, and its figures."""
-    return load(config), [evaluate.sacrebleu]
+    return load(config), scores(config)
