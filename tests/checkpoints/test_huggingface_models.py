@@ -5,8 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_seqattn.checkpoints import load_huggingface
+from keras_seqattn.decoding import Beam, Sampling
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -141,6 +143,67 @@ def test_gpt_writes_on_as_theirs_does(tmp_path, inputs):
             torch.tensor(prompt, dtype=torch.long), max_new_tokens=7, do_sample=False, eos_token_id=-1, pad_token_id=0
         )
     np.testing.assert_array_equal(numpy(model.generate(prompt, 7).ids), expected[:, T:].numpy())
+
+
+@pytest.mark.parametrize("end_id", [-1, 5], ids=["never_ends", "ends"])
+def test_beams_of_gpt_are_theirs(tmp_path, inputs, end_id):
+    theirs = saved("GPT2LMHeadModel", tmp_path)
+    model, _ = load_huggingface(tmp_path)
+    prompt = inputs["ids"][:1]
+    with torch.no_grad():
+        expected = theirs.generate(
+            torch.tensor(prompt, dtype=torch.long),
+            attention_mask=torch.ones((1, T), dtype=torch.long),
+            max_new_tokens=7,
+            num_beams=4,
+            num_return_sequences=3,
+            do_sample=False,
+            length_penalty=0.0,  # by probability alone, as theirs is another formula
+            early_stopping=False,
+            eos_token_id=end_id if end_id >= 0 else None,
+            pad_token_id=0,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+    found = model.generate(prompt, 7, end_id=end_id, decoder=Beam(width=4, num_return=3))
+    np.testing.assert_allclose(numpy(found.scores)[0], expected.sequences_scores.numpy(), rtol=1e-4, atol=1e-4)
+    for ours, sequence in zip(numpy(found.ids)[0], expected.sequences[:, T:].numpy(), strict=True):
+        written = np.zeros(7, "int32")
+        written[: len(sequence)] = np.where(sequence == end_id, 0, sequence)
+        np.testing.assert_array_equal(ours, written)
+
+
+def test_what_gpt_draws_by_given_noise_is_what_theirs_draws(tmp_path, inputs, rng, monkeypatch):
+    theirs = saved("GPT2LMHeadModel", tmp_path)
+    model, _ = load_huggingface(tmp_path)
+    prompt, gumbel = inputs["ids"][:1], rng.gumbel(size=(7, IDS)).astype("float32")
+
+    class Drawing(Sampling):
+        def noise(self, tokens, time, seed):
+            return ops.take(ops.take(ops.convert_to_tensor(gumbel), time, axis=0), tokens)
+
+    steps = iter(range(7))
+
+    def multinomial(probs, num_samples):
+        noise = torch.tensor(gumbel[next(steps)])
+        return torch.argmax(torch.log(probs) + noise, dim=-1, keepdim=True)
+
+    monkeypatch.setattr(torch, "multinomial", multinomial)
+    with torch.no_grad():
+        expected = theirs.generate(
+            torch.tensor(prompt, dtype=torch.long),
+            attention_mask=torch.ones((1, T), dtype=torch.long),
+            max_new_tokens=7,
+            do_sample=True,
+            temperature=0.7,
+            top_k=9,
+            top_p=0.8,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    found = model.generate(prompt, 7, decoder=Drawing(temperature=0.7, top_k=9, top_p=0.8))
+    np.testing.assert_array_equal(numpy(found.ids), expected[:, T:].numpy())
+    assert len(set(numpy(found.ids)[0].tolist())) > 1
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.0), ("float16", 0.0)])
