@@ -11,8 +11,8 @@ PARALLEL = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo    train on dates in many languages, look at the alignments, export, serve, ask over REST"
-	@echo "make test    all tests on TensorFlow; each layer on JAX and PyTorch too"
-	@echo "make test-backends    what tests layers, ops and decoding, on JAX and on PyTorch"
+	@echo "make test    all tests, on TensorFlow"
+	@echo "make test-backends    what tests layers and ops, on JAX and on PyTorch"
 	@echo "make lint    ruff and mypy"
 	@echo "make serve   serve saved_models/$(MODEL) over REST on port 8501"
 	@echo "make bench   the figures of benchmarks/"
@@ -25,8 +25,8 @@ test: .venv/.test
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-backends: .venv/.test
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) tests/ops tests/layers
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) tests/ops tests/layers
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers
 
 lint: .venv/.test
 	$(BIN)/ruff check .
