@@ -27,7 +27,7 @@ THIRD_PARTY_WARNINGS = [
 
 # Blocks of a transformer are hundreds of operations, each of which JAX compiles by itself when it is called outside of
 # a compiled function, for every shape anew: minutes a test. Their parts are tested on JAX in tests/ops.
-MINUTES_ON_JAX = ("test_transformer_blocks", "test_attention_cache", "[Transformer")
+MINUTES_ON_JAX = ("test_transformer_blocks", "test_multi_head_attention", "test_attention_cache", "[Transformer")
 
 
 def pytest_configure(config):
