@@ -2,11 +2,12 @@
 
 from keras import ops, tree
 
-from keras_seqattn.decoding.buffers import check_max_length, is_count, is_number, start_buffer, write
+from keras_seqattn.decoding.buffers import check_max_length, is_number, start_buffer, write
 from keras_seqattn.decoding.constraints import tokens_so_far
 from keras_seqattn.decoding.decoded import Decoded
 from keras_seqattn.decoding.decoder import Decoder
 from keras_seqattn.decoding.one_answer import IMPOSSIBLE
+from keras_seqattn.ops.arguments import is_count
 
 NOTHING = 1e-10  # attention; where a source step was read less, its logarithm would outweigh everything else
 

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_seqattn.ops.arguments import is_count
+
 
 def write(buffer, time, value, axis):
     """`buffer` with `value` at index `time` of `axis`; pure `where`, so it compiles and exports everywhere.
@@ -32,11 +34,6 @@ def empty_buffer(like, length, axis):
     shape = list(ops.shape(like))
     shape.insert(axis, length)
     return ops.zeros(shape, dtype=like.dtype)
-
-
-def is_count(number):
-    """Whether `number` is an integer of at least 1; True is not one."""
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 def is_number(number):

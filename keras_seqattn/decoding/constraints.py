@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_seqattn.decoding.buffers import is_count, is_number
+from keras_seqattn.decoding.buffers import is_number
+from keras_seqattn.ops.arguments import is_count
 
 FORBIDDEN = -float("inf")  # a logit; what a model itself rules out, by -1e9 or -1e30, stays likelier than this
 

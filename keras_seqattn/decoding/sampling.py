@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from keras_seqattn.decoding.buffers import is_count, is_number
+from keras_seqattn.decoding.buffers import is_number
 from keras_seqattn.decoding.one_answer import IMPOSSIBLE, OneAnswer
+from keras_seqattn.ops.arguments import is_count
 
 
 class Sampling(OneAnswer):

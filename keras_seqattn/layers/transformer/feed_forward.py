@@ -18,6 +18,11 @@ def activation_named(activation):
     return gelu_tanh if activation == "gelu_tanh" else keras.activations.get(activation)
 
 
+def name_of(activation):
+    """The name that `activation_named` takes, or Keras's config of a function without one."""
+    return "gelu_tanh" if activation is gelu_tanh else keras.activations.serialize(activation)
+
+
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class FeedForward(keras.layers.Layer):
     """Widens each step, bends it, and brings it back to its width.

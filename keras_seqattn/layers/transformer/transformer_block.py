@@ -6,7 +6,7 @@ from keras import ops
 from keras_seqattn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_seqattn.layers.initializers import drawn_anew
 from keras_seqattn.layers.output_spec import in_compute_dtype
-from keras_seqattn.layers.transformer.feed_forward import FeedForward, activation_named, gelu_tanh
+from keras_seqattn.layers.transformer.feed_forward import FeedForward, activation_named, name_of
 from keras_seqattn.ops.arguments import check_count, check_rate
 from keras_seqattn.ops.rematerialize import rematerialize, seed_generators
 
@@ -176,7 +176,6 @@ class TransformerBlock(keras.layers.Layer):
         return in_compute_dtype(self, super().compute_output_spec(*args, **kwargs))
 
     def get_config(self):
-        activation = "gelu_tanh" if self.activation is gelu_tanh else keras.activations.serialize(self.activation)
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
@@ -186,7 +185,7 @@ class TransformerBlock(keras.layers.Layer):
             "positions": self.positions,
             "sliding_window": self.sliding_window,
             "implementation": self.implementation,
-            "activation": activation,
+            "activation": name_of(self.activation),
             "gated": self.gated,
             "normalize_first": self.normalize_first,
             "normalization": self.normalization,
