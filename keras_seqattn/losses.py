@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask  # Keras shows it nowhere else; JAX keeps masks beside its tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -46,7 +47,7 @@ class SequenceCrossentropy(keras.losses.Loss):
         if not self.over_sequences:
             return loss
         weights = ops.ones(ops.shape(y_pred)[:2], dtype=loss.dtype)  # (B, T)
-        for given in (sample_weight, getattr(y_pred, "_keras_mask", None)):
+        for given in (sample_weight, get_keras_mask(y_pred)):
             weights = weights if given is None else weights * ops.cast(given, loss.dtype)
         sequences = ops.sum(ops.cast(ops.any(weights > 0, axis=1), loss.dtype))
         return loss / ops.maximum(sequences, 1)

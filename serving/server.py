@@ -76,6 +76,7 @@ class _HttpServer:
 
         config = uvicorn.Config(
             self._app,
+            log_config=None,  # its own would close every handler of the process, and with them what they write to
             log_level="warning",
             access_log=False,
             server_header=False,

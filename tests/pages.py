@@ -1,10 +1,14 @@
-"""The pages of README.md and docs/, and the blocks of code in them."""
+"""The pages of README.md and docs/, and the blocks of code in them.
+
+A block begins with its language, and with what it needs beside itself: "python" runs alone, "python with a server"
+where a test has started one.
+"""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\w[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page, language):

@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from keras_seqattn.decoding import Beam, Prefix, Sampling, SuppressTokens
 from keras_seqattn.models import Seq2Seq, Transformer
-from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication
+from keras_seqattn.serving import EmbeddedServer, ModelConfig, ModelRepository, RestApplication
 from keras_seqattn.serving.export import export_text_generation, export_text_to_text
 from keras_seqattn.serving.servable import load_saved_model
 from keras_seqattn.serving.server import saved_model_loader
@@ -24,6 +25,7 @@ from keras_seqattn.serving.streaming import formed, names_of, restored, sendable
 from keras_seqattn.text import TextToText
 from tests.export.bare import ops_of
 from tests.export.generating import BYTES, CHARACTERS, PROMPTS, P, T, arrays, generation, untrained
+from tests.pages import ROOT, blocks
 
 pytestmark = pytest.mark.tensorflow_only
 
@@ -279,6 +281,18 @@ def test_the_tensors_of_an_export_have_the_batch_first_and_travel_over_rest(name
         assert all(row["finished"] for row in rows)
     finally:
         repository.close()
+
+
+@pytest.mark.slow
+def test_the_client_of_the_docs_streams_what_the_default_signature_answers(version, capsys):
+    (client,) = blocks(ROOT / "docs" / "serving.md", "python with a server")
+    with EmbeddedServer({"m": version("greedy").parent}) as server:
+        url = f"{server.url}/v1/models/m:predict"
+        program = client.replace("http://localhost:8501/v1/models/NAME:predict", url)
+        assert program != client
+        exec(compile(program, "serving.md", "exec"), {})
+        (whole,) = httpx.post(url, json={"instances": ["Once"]}, timeout=60).json()["predictions"]
+    assert capsys.readouterr().out == whole["text"] != ""
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ class TransformerDecoder(TransformerBlock):
     Call arguments:
         inputs: (B, T, D) float.
         memory: (B, S, M) float, or None.
-        mask: (B, T) bool, True where a step may be read.
+        mask: (B, T) bool, True where a step may be read. Keras passes the mask that the inputs carry as `mask`, and as
+            `inputs_mask` where there are other tensors beside them.
         memory_mask: (B, S) bool, True where a step of the memory may be read.
         attention_mask: (B, T, T) bool, True where a query (axis 1) may read a step (axis 2).
         use_causal_mask: bool, whether a step reads no later ones; True unless told otherwise.
@@ -97,6 +98,7 @@ class TransformerDecoder(TransformerBlock):
         cache=None,
         cache_index=None,
         memory_cache=None,
+        inputs_mask=None,
         training=None,
     ):
         self._check_memory(memory, memory_cache)
@@ -131,7 +133,7 @@ class TransformerDecoder(TransformerBlock):
                 scores = [*scores, *cross_scores]
             return [self.around_feed_forward(x, training), *scores, *new_cache]
 
-        mask = getattr(inputs, "_keras_mask", None) if mask is None else mask  # Keras fills it for one tensor alone
+        mask = inputs_mask if mask is None else mask
         # A cache is for decoding, where nothing is kept for a gradient.
         inputs, is_training = [inputs, memory, mask, memory_mask, attention_mask], training and cache is None
         found = self.computed(block, inputs, is_training)

@@ -36,7 +36,8 @@ class TransformerEncoder(TransformerBlock):
         seed: int, of all dropouts.
     Call arguments:
         inputs: (B, T, D) float.
-        mask: (B, T) bool, True where a step may be read.
+        mask: (B, T) bool, True where a step may be read. Keras passes the mask that the inputs carry as `mask`, and as
+            `inputs_mask` where there are other tensors beside them.
         attention_mask: (B, T, T) bool, True where a query (axis 1) may read a step (axis 2).
         use_causal_mask: bool, whether a step reads no later ones.
         return_attention_scores: bool, whether to return the scores too.
@@ -71,6 +72,7 @@ class TransformerEncoder(TransformerBlock):
         use_causal_mask=False,
         return_attention_scores=False,
         score_rows=None,
+        inputs_mask=None,
         training=None,
     ):
         def block(x, mask, attention_mask):
@@ -90,7 +92,7 @@ class TransformerEncoder(TransformerBlock):
             x, scores = self.around("self_attention", x, read, training)
             return [self.around_feed_forward(x, training), *scores]
 
-        mask = getattr(inputs, "_keras_mask", None) if mask is None else mask  # Keras fills it for one tensor alone
+        mask = inputs_mask if mask is None else mask
         found = self.computed(block, [inputs, mask, attention_mask], training)
         return tuple(found) if return_attention_scores else found[0]
 
