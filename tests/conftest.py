@@ -25,11 +25,6 @@ THIRD_PARTY_WARNINGS = [
 ]
 
 
-# Blocks of a transformer are hundreds of operations, each of which JAX compiles by itself when it is called outside of
-# a compiled function, for every shape anew: minutes a test. Their parts are tested on JAX in tests/ops.
-MINUTES_ON_JAX = ("test_transformer_blocks", "test_multi_head_attention", "test_attention_cache", "[Transformer")
-
-
 def pytest_configure(config):
     config.addinivalue_line("markers", "tensorflow_only: what TensorFlow alone can do; skipped on other backends")
     for warning in THIRD_PARTY_WARNINGS:
@@ -42,10 +37,6 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("tensorflow_only"):
                 item.add_marker(pytest.mark.skip(reason=f"TensorFlow alone can do this; the backend is {backend}"))
-    if backend == "jax":
-        for item in items:
-            if any(name in item.nodeid for name in MINUTES_ON_JAX):
-                item.add_marker(pytest.mark.skip(reason="on JAX it takes minutes, as each operation is compiled alone"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -163,7 +163,7 @@ class TransformerBlock(keras.layers.Layer):
         The tensors lose the masks that they carry: the block has handed those on as arguments, and the attention would
         otherwise take them for masks of its queries.
         """
-        inputs = [None if x is None else ops.reshape(x, ops.shape(x)) for x in inputs]
+        inputs = [None if x is None else ops.copy(x) for x in inputs]
         if training and self.rematerialize:
             return rematerialize(function, inputs, seed_generators(self))
         return function(*inputs)
