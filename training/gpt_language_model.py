@@ -10,7 +10,7 @@ References: Radford et al. 2019, "Language Models are Unsupervised Multitask Lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -146,7 +146,7 @@ def train(config: Config, parts: TextParts, console: Console) -> dict[str, Any]:
         run,
         callbacks=[
             BitsPerToken(run.tensorboard, name),
-            WrittenText(lambda epoch: write(model, tokenizer, config, epoch), run.tensorboard, console),
+            WrittenText(writer(model, tokenizer, config), run.tensorboard, console),
         ],
         console=console,
     )
@@ -204,23 +204,26 @@ def measure(model: GPT, tokenizer: Tokenizer, config: Config, parts: TextParts) 
     return figures
 
 
-def write(model: GPT, tokenizer: Tokenizer, config: Config, epoch: int) -> str:
-    """A text that the model writes after an end of line; the same each time for a seed and an epoch."""
+def writer(model: GPT, tokenizer: Tokenizer, config: Config) -> Callable[[int], str]:
+    """A function that has the model write a text after an end of line; with the same noise after each epoch."""
     import tensorflow as tf
 
-    if config.written_length == 0:
-        return ""
     options = {"constraints": [SuppressTokens(tokenizer.special_ids)]}  # none of them stands in a text
     decoder: Greedy | Sampling = Greedy(**options)
     if config.temperature > 0:
-        decoder = Sampling(temperature=config.temperature, seed=config.seed * 1000 + epoch, **options)
+        decoder = Sampling(temperature=config.temperature, seed=config.seed, **options)
+    prompt = tf.constant(ids_of("\n", tokenizer)[None])
 
     @tf.function(autograph=False)
-    def written(prompt: tf.Tensor) -> tf.Tensor:
+    def written() -> tf.Tensor:
         return model.generate(prompt, config.written_length, decoder=decoder).ids
 
-    ids = written(tf.constant(ids_of("\n", tokenizer)[None]))
-    return tokenizer.detokenize(ids).numpy()[0].decode("utf-8", "replace")
+    def write(epoch: int) -> str:
+        if config.written_length == 0:
+            return ""
+        return tokenizer.detokenize(written()).numpy()[0].decode("utf-8", "replace")
+
+    return write
 
 
 def ids_of(text: str, tokenizer: Tokenizer) -> np.ndarray:

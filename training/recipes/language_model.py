@@ -6,6 +6,9 @@ plain or .gz; without any, tiny Shakespeare.
 Measured: `seqattn train language_model --data tiny_shakespeare`, 10 epochs: 2.290 bits a character on the test part
 (perplexity 4.89), 2.116 on the validation part, after 2,460 steps; 22.6 min on one thread of an AMD EPYC, shared
 with other work (a shorter run, less disturbed: 36 s an epoch); seed 0, 2026-11-21.
+`seqattn train language_model --model gpt --precision mixed_bfloat16`, 10 epochs, 4.8 million weights: 1.403 nats a
+character on the validation part, 1.566 on the test part; 42 min on 2 cores of an Intel Xeon with AMX, other work on the
+machine for a third of the time; seed 0, 2026-11-21.
 """
 
 from __future__ import annotations
