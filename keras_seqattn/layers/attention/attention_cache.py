@@ -47,8 +47,10 @@ def written(cache, steps, index, ring=False):
             )
     steps = AttentionCache(*(ops.cast(new, old.dtype) for old, new in zip(cache, steps, strict=True)))
     index = ops.cast(index, "int32")
-    if keras.backend.backend() == "jax" and not ring:
-        return AttentionCache(*(at_start(old, new, index) for old, new in zip(cache, steps, strict=True)))
+    in_a_row = not ring or steps.key.shape[1] == 1
+    if in_a_row and keras.backend.backend() != "torch" and not compiled_by_xla():
+        first = ops.mod(index, ops.shape(cache.key)[1]) if ring else index
+        return AttentionCache(*(from_slot(old, new, first) for old, new in zip(cache, steps, strict=True)))
     batch, length = ops.shape(steps.key)[:2]
     times = index + ops.arange(length, dtype="int32")  # (T,)
     if ring:
@@ -62,18 +64,44 @@ def written(cache, steps, index, ring=False):
     return AttentionCache(*(at_places(old, new, places) for old, new in zip(cache, steps, strict=True)))
 
 
-def at_places(old, new, places):
-    """(B, L, ...) with (B, T, ...) written to row and slot `places` (B, T, 2).
+def from_slot(old, new, first):
+    """(B, L, ...) with (B, T, ...) written from slot `first` on: in place within a loop, where nobody else holds it."""
+    if keras.backend.backend() == "jax":
+        return ops.slice_update(old, (0, first) + (0,) * (len(old.shape) - 2), new)
+    import tensorflow as tf
 
-    On TensorFlow a stock operation, and outside of XLA the fastest of those that are: a selection by slot takes half
-    as long again, and what Keras makes of `slice_update` is an operation of XLA.
-    """
+    # A stock operation, as an export needs it; what Keras makes of `slice_update` is one of XLA.
+    begin, end = [0, first], [ops.shape(new)[0], first + ops.shape(new)[1]]
+    return tf.raw_ops.TensorStridedSliceUpdate(input=old, begin=begin, end=end, strides=[1, 1], value=new)
+
+
+def at_places(old, new, places):
+    """(B, L, ...) with (B, T, ...) written to row and slot `places` (B, T, 2): a copy, except under XLA."""
     return ops.scatter_update(old, ops.reshape(places, (-1, 2)), ops.reshape(new, (-1, *new.shape[2:])))
 
 
-def at_start(old, new, index):
-    """(B, L, ...) with (B, T, ...) written from slot `index` on; JAX does it in place within a loop."""
-    return ops.slice_update(old, (0, index) + (0,) * (len(old.shape) - 2), new)
+def released(cache, results):
+    """The cache as it is once these results have been computed from it.
+
+    TensorFlow writes in place what nobody else holds, and would else copy the cache at each step of a loop, as
+    the attention of one step may still read what the next one writes to.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return cache
+    import tensorflow as tf
+
+    with tf.control_dependencies(results):
+        return keras.tree.map_structure(tf.identity, cache)
+
+
+def compiled_by_xla():
+    """Whether TensorFlow is tracing for XLA, which writes to slots that are known beforehand or are scattered to."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util  # TensorFlow tells it nowhere else
+
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def times_of_slots(slots, now):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_seqattn.layers.attention.attention_cache import AttentionCache, times_of_slots, written
+from keras_seqattn.layers.attention.attention_cache import AttentionCache, released, times_of_slots, written
 from keras_seqattn.layers.initializers import drawn_anew
 from keras_seqattn.ops import attention, attention_scores
 from keras_seqattn.ops.arguments import check_count, check_rate, check_units, is_count
@@ -312,7 +312,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if return_attention_scores:
             results += (self.scores(queries, scored, query_mask, score_rows, batch, length, value is None),)
         if cache is not None:
-            results += (cache,)
+            results += (cache if value is None else released(cache, results),)
         return results if len(results) > 1 else results[0]
 
     def rotated(self, x, first):
