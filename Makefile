@@ -7,11 +7,12 @@ JOBS ?= 2
 # In the order of their names: pytest-xdist would otherwise keep files of one long test for the end.
 PARALLEL = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-backends lint serve bench clean
+.PHONY: help demo test test-slow test-backends lint serve bench clean
 
 help:
 	@echo "make demo    train on dates in many languages, look at the alignments, export, serve, ask over REST"
-	@echo "make test    all tests, on TensorFlow"
+	@echo "make test    the tests, on TensorFlow"
+	@echo "make test-slow    those that train, export and open sockets"
 	@echo "make test-backends    what tests layers and ops, on JAX and on PyTorch"
 	@echo "make lint    ruff and mypy"
 	@echo "make serve   serve saved_models/$(MODEL) over REST on port 8501"
@@ -22,11 +23,14 @@ demo: .venv/.demo
 	$(BIN)/seqattn demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+test-slow: .venv/.test
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-backends: .venv/.test
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers tests/test_losses.py
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) tests/conformance tests/ops tests/layers tests/test_losses.py
 
 lint: .venv/.test
 	$(BIN)/ruff check .

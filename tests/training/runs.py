@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
 
 from keras_seqattn.cli import main
+from keras_seqattn.training.callbacks import Checkpoints
 
 # What makes a run of the recipe dates small: seconds, three buckets, several batches in each of two epochs.
 DATES = {
@@ -66,6 +72,29 @@ def flags(changes: dict[str, str]) -> dict[str, str]:
 
 def options(values: dict[str, str]) -> list[str]:
     return [word for name, value in values.items() for word in (name, *value.split())]
+
+
+def check_resumed_equals_unbroken(arguments: list[str], run: Path, unbroken: Path, monkeypatch: Any) -> None:
+    """Trains, is stopped after the first epoch, goes on, and compares figures, weights and optimizer bit for bit."""
+    save = Checkpoints.on_epoch_end
+
+    def stopped(self: Checkpoints, epoch: int, logs: Any = None) -> None:
+        save(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", stopped)
+    assert main(arguments) == 130
+    monkeypatch.undo()
+    assert main([*arguments, "--resume"]) == 0
+    found, expected = (json.loads((folder / "metrics.json").read_text("utf-8")) for folder in (run, unbroken))
+    assert found["resumed_after_epochs"] == 1
+    same = set(expected) - {"train_seconds"}
+    assert {name: found[name] for name in same} == {name: expected[name] for name in same}
+    one, other = (keras.saving.load_model(folder / "model.keras") for folder in (run, unbroken))
+    for a, b in zip(
+        [*one.weights, *one.optimizer.variables], [*other.weights, *other.optimizer.variables], strict=True
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
 @functools.cache

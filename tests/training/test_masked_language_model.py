@@ -13,13 +13,12 @@ import pytest
 
 from keras_seqattn.cli import main
 from keras_seqattn.text import WordPieceTokenizer, load_tokenizer
-from keras_seqattn.training.callbacks import Checkpoints
 from keras_seqattn.training.data import load_text
 from keras_seqattn.training.masking import Masking, counts_of, pack
 from keras_seqattn.training.recipes.masked_language_model import Config, Windows, in_batches, masked_anew, measure
 from keras_seqattn.training.run_folder import RunFolder
 from tests.training.events import read_events
-from tests.training.runs import options
+from tests.training.runs import check_resumed_equals_unbroken, options
 
 pytestmark = pytest.mark.tensorflow_only
 
@@ -243,26 +242,8 @@ def test_a_finished_run_has_its_files_figures_and_curves(finished, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_weights_of_an_unbroken_one(finished, tmp_path, monkeypatch):
-    run, data = tmp_path / "run", finished.parent / "text.txt"
-    save = Checkpoints.on_epoch_end
-
-    def stopped(self, epoch, logs=None):
-        save(self, epoch, logs)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "on_epoch_end", stopped)
-    assert main(train(run, data)) == 130
-    monkeypatch.undo()
-    assert main([*train(run, data), "--resume"]) == 0
-    found, unbroken = read(run / "metrics.json"), read(finished / "metrics.json")
-    assert found["resumed_after_epochs"] == 1
-    same = set(unbroken) - {"train_seconds"}
-    assert {name: found[name] for name in same} == {name: unbroken[name] for name in same}
-    one, other = (keras.saving.load_model(folder / "model.keras") for folder in (run, finished))
-    for a, b in zip(
-        [*one.weights, *one.optimizer.variables], [*other.weights, *other.optimizer.variables], strict=True
-    ):
-        np.testing.assert_array_equal(a, b, err_msg=a.path)
+    arguments = train(tmp_path / "run", finished.parent / "text.txt")
+    check_resumed_equals_unbroken(arguments, tmp_path / "run", finished, monkeypatch)
 
 
 @pytest.mark.slow
