@@ -3,6 +3,11 @@
 Subwords by SentencePiece, and a bidirectional LSTM with Luong's attention and input feeding; with `--model transformer`
 a transformer (Vaswani et al. 2017, arXiv 1706.03762). Data: a TSV of pairs, or two parallel files, plain or .gz;
 without any, English-Spanish sentence pairs of Tatoeba are downloaded.
+
+Measured: `--model transformer --data-set multi30k --epochs 45 --model-dim 128 --feed-forward-dim 256 --dropout 0.3
+--learning-rate 4e-3 --schedule cosine --warmup-steps 1000 --precision mixed_bfloat16 --xla off`, English to German,
+test_2016_flickr: 38.94 sacreBLEU, 39.28 BLEU of lower-cased words; 111 min on 2 cores of an Intel Xeon with AMX, other
+work on the machine; seed 0, 2026-11-21.
 """
 
 from __future__ import annotations
