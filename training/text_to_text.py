@@ -15,7 +15,7 @@ from keras_seqattn.decoding import Beam, Greedy
 from keras_seqattn.losses import SequenceCrossentropy
 from keras_seqattn.text import TextToText, load_tokenizer
 from keras_seqattn.training import evaluate as evaluation
-from keras_seqattn.training.bucketing import batches, tokenize_pairs
+from keras_seqattn.training.bucketing import batches, sample_pairs, tokenize_pairs
 from keras_seqattn.training.callbacks import Alignments, SampleAnswers
 from keras_seqattn.training.data.splits import Splits
 from keras_seqattn.training.fit import FitSettings, fit, start
@@ -66,12 +66,15 @@ def train(
     learn: Callable[[], tuple[Tokenizer, Tokenizer]],
     scores: Sequence[Score],
     console: Console,
+    subword_sampling: float = 0.0,
 ) -> dict[str, Any]:
     """Trains, evaluates, and leaves a finished run folder.
 
     Args:
         learn: makes the tokenizers of source and target from the training part; a resumed run loads its own instead.
         scores: figures beside the exact match, from answers and right answers.
+        subword_sampling: alpha of `SentencePieceTokenizer.sample`, by which the pieces of each training text are drawn
+            anew each epoch; 0 reads the most probable ones.
     Returns: the figures, as written to metrics.json; a finished run keeps its own.
     Raises: RunError, ValueError.
     """
@@ -111,11 +114,16 @@ def train(
     # An export wants a text to warm up with, whatever TensorBoard shows.
     run.write_json("samples.json", {"texts": [source for source, _ in samples or splits.validation[:1]]})
     watched = TextToText(model, source_tokenizer, target_tokenizer, **lengths)
+    sample = None
+    if subword_sampling:
+        sample = sample_pairs(
+            parts["train"], splits.train, source_tokenizer, target_tokenizer, subword_sampling, config.seed
+        )
     ids = {"start_id": target_tokenizer.start_id, "end_id": target_tokenizer.end_id}
     figures = fit(
         model,
         lambda first_epoch: batches(
-            parts["train"], **ids, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs
+            parts["train"], **ids, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs, sample=sample
         ),
         parts["train"].steps,
         batches(parts["validation"], **ids),

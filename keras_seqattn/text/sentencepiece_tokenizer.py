@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+
+import numpy as np
 
 from .tokenizer import REPLACEMENT, Tokenizer, import_tensorflow_text, normalized_batches
 
@@ -61,14 +64,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"`model_type` must be one of {', '.join(MODEL_TYPES)}. Received: {model_type=}.")
         if not 0.98 <= character_coverage <= 1:  # the library's own bounds
             raise ValueError(f"`character_coverage` must be in [0.98, 1]. Received: {character_coverage=}.")
-        try:
-            import sentencepiece
-        except ImportError as error:
-            raise ImportError(
-                "The vocabulary is learned with the sentencepiece library. "
-                "Install it with: pip install 'keras_seqattn[text]'."
-            ) from error
-
+        sentencepiece = import_sentencepiece()
         vocabulary_size = 8000 if vocabulary_size is None else vocabulary_size
         written = [text for batch in normalized_batches(texts, normalization) for text in write_spaces(batch).numpy()]
         model = io.BytesIO()
@@ -101,6 +97,43 @@ class SentencePieceTokenizer(Tokenizer):
             ) from error
         return cls(model.getvalue(), normalization)
 
+    def sample(self, texts, alpha, seed):
+        """One of the many ways to cut each text into pieces, drawn by chance: subword regularization in training.
+
+            P(pieces) ~ (product of P(piece))^alpha    over all ways to cut the text, with a unigram model
+            each merge is left out with probability alpha    with a BPE model (BPE-dropout)
+
+        Outside the graph, by the library `sentencepiece`, which alone lets a seed decide.
+
+        Args:
+            texts: strings.
+            alpha: float over 0; the smaller, the more even the chances of a unigram model, and the more pieces.
+            seed: int from 0 to 2^32 - 1 that decides what is drawn.
+        Returns: list of int32 arrays, the ids of each text.
+        Raises: ValueError when `alpha` is not over 0.
+        References: Kudo 2018, arXiv 1804.10959, section 3; Provilkov, Emelianenko, Voita 2020, arXiv 1910.13267.
+        Example:
+            >>> tokenizer = SentencePieceTokenizer.learn(["to be or not to be"] * 10, vocabulary_size=280)
+            >>> drawn = tokenizer.sample(["not to be"], alpha=0.1, seed=0)
+            >>> tokenizer.detokenize(drawn).numpy()[0].decode()
+            'not to be'
+        """
+        if not alpha > 0:
+            raise ValueError(f"`alpha` must be over 0. Received: {alpha=}.")
+        sentencepiece = import_sentencepiece()
+        processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
+        written = [
+            text.decode("utf-8")
+            for batch in normalized_batches(texts, self.normalization)
+            for text in write_spaces(batch).numpy()
+        ]
+        sentencepiece.set_random_generator_seed(seed)
+        with ThreadPoolExecutor(1) as thread:  # the seed is that of threads which have not drawn yet
+            drawn = thread.submit(
+                processor.encode, written, enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
+            ).result()
+        return [np.array(ids, "int32") for ids in drawn]
+
     def _ordinary_tokens(self):
         return self._pieces[len(self.special_tokens) :]
 
@@ -132,6 +165,18 @@ class SentencePieceTokenizer(Tokenizer):
                     f"`model` must be the bytes of a SentencePiece model. Received: {len(self.model)} other bytes."
                 ) from error
             return tuple(piece.decode("utf-8") for piece in self._processor.id_to_string(tf.range(size)).numpy())
+
+
+def import_sentencepiece():
+    """The library `sentencepiece`, or an ImportError that names the extra."""
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise ImportError(
+            "Vocabularies are learned and pieces drawn with the sentencepiece library. "
+            "Install it with: pip install 'keras_seqattn[text]'."
+        ) from error
+    return sentencepiece
 
 
 def write_spaces(texts):

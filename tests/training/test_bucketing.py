@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from keras_seqattn.text import CharacterTokenizer
-from keras_seqattn.training.bucketing import Bucket, batches, tokenize, tokenize_pairs
+from keras_seqattn.text import CharacterTokenizer, SentencePieceTokenizer
+from keras_seqattn.training.bucketing import Bucket, batches, sample_pairs, tokenize, tokenize_pairs
 
 pytestmark = pytest.mark.tensorflow_only
 
@@ -131,6 +131,41 @@ def test_without_a_seed_the_order_is_kept(data):
         TOKENIZER.detokenize([data.sources[i]]).numpy()[0].decode() for i in np.argsort(data.bucket, kind="stable")
     ]
     assert sources == wanted
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Pairs, as SentencePiece cuts them usually, and how an epoch reads them."""
+    words = ["to", "be", "or", "not", "that", "is", "the", "question", "whether", "nobler", "in", "mind", "arrows"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(80)]
+    pairs = list(zip(texts[:40], texts[40:], strict=True))
+    tokenizer = SentencePieceTokenizer.learn(texts, vocabulary_size=320)
+    data = tokenize_pairs(pairs, tokenizer, tokenizer, (4, 6, 8), batch_tokens=80)
+    assert data.left_out > 0
+    return tokenizer, pairs, data, sample_pairs(data, pairs, tokenizer, tokenizer, alpha=0.1, seed=5)
+
+
+def test_drawn_pieces_spell_the_same_pairs_within_the_same_buckets(sampled):
+    tokenizer, pairs, data, sample = sampled
+    drawn = sample(0)
+    assert drawn.buckets == data.buckets
+    for i, kept in enumerate(data.kept):
+        both = drawn.sources[i], drawn.targets[i]
+        assert tuple(tokenizer.detokenize([ids]).numpy()[0].decode() for ids in both) == pairs[kept]
+        bucket = drawn.buckets[drawn.bucket[i]]
+        assert len(drawn.sources[i]) <= bucket.source_length and len(drawn.targets[i]) < bucket.target_length
+    assert any(len(a) > len(b) for a, b in zip(drawn.sources, data.sources, strict=True))
+
+
+def test_each_epoch_draws_anew_and_a_resumed_run_draws_alike(sampled):
+    _, _, data, sample = sampled
+    unbroken = read(data, seed=5, epochs=3, sample=sample)
+    resumed = read(data, seed=5, first_epoch=1, epochs=3, sample=sample)
+    assert len(unbroken) == 3 * data.steps
+    assert same(unbroken[data.steps :], resumed)
+    tokens = [sum(int(weight.sum()) for *_, weight in unbroken[i * data.steps :][: data.steps]) for i in range(3)]
+    assert len(set(tokens)) > 1
 
 
 def test_texts_are_tokenized_in_chunks_as_at_once():

@@ -49,12 +49,24 @@ class PairSettings(text_to_text.TextToTextSettings):
     """whether source and target have one vocabulary, learned from both; a transformer then has one matrix for both"""
     lower: bool = False
     """whether the source is read in lower case; with a shared vocabulary, the target too"""
+    subword_sampling: float = 0.0
+    """alpha by which the pieces of each training text are drawn anew each epoch (subword regularization; 0.1 to 0.5 in
+    Kudo 2018, arXiv 1804.10959), for tokenizer sentencepiece; 0 reads the most probable pieces"""
     label_smoothing: float = 0.1
     """share of each target that is spread over the vocabulary"""
     beam_width: int = 4
     """beams in the evaluation; 1 is greedy"""
 
     recipe: ClassVar[str] = "translate"
+    at_least: ClassVar[dict[str, int]] = {**text_to_text.TextToTextSettings.at_least, "subword_sampling": 0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subword_sampling and self.tokenizer != "sentencepiece":
+            raise ValueError(
+                f"`subword_sampling` draws pieces of SentencePiece, so `tokenizer` must be sentencepiece. Received: "
+                f"subword_sampling={self.subword_sampling}, tokenizer={self.tokenizer!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ def run(config: PairSettings, console: Console) -> dict[str, Any]:
             kind.learn(targets, config.vocabulary_size),
         )
 
-    return text_to_text.train(config, splits, learn, scores(config), console)
+    return text_to_text.train(config, splits, learn, scores(config), console, config.subword_sampling)
 
 
 def test_part(config: PairSettings) -> tuple[Splits, list[text_to_text.Score]]:
