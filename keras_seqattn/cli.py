@@ -167,7 +167,7 @@ def export(arguments: Sequence[str]) -> None:
         raise UsageError("`export` takes the folder of a finished run, such as runs/dates.")
     from pathlib import Path
 
-    from keras_seqattn.serving.export import export_text_generation, export_text_to_text
+    from keras_seqattn.serving.export.saved_model import export_text_generation, export_text_to_text
 
     run, recipe, config = open_run(folder)
     if not answers_texts(recipe) and not goes_on_from_texts(config):

@@ -83,7 +83,7 @@ def look(console: Console, answering: Any) -> None:
 
 def export(answering: Any) -> Path:
     """The next version in saved_models/dates."""
-    from keras_seqattn.serving.export import export_text_to_text
+    from keras_seqattn.serving.export.saved_model import export_text_to_text
     from keras_seqattn.training.run_folder import RunFolder
 
     stored = RunFolder(RUN)

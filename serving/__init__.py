@@ -7,12 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_seqattn.serving.client import ask
+    from keras_seqattn.serving.client.ask import ask
     from keras_seqattn.serving.errors import Code, ServingError
     from keras_seqattn.serving.flags import ServerFlags, parse_flags
-    from keras_seqattn.serving.model_config import ModelConfig, VersionPolicy
-    from keras_seqattn.serving.repository import ModelRepository
-    from keras_seqattn.serving.rest import RestApplication
+    from keras_seqattn.serving.models.model_config import ModelConfig, VersionPolicy
+    from keras_seqattn.serving.models.repository import ModelRepository
+    from keras_seqattn.serving.rest.application import RestApplication
     from keras_seqattn.serving.server import EmbeddedServer, serve
 
 __all__ = [
@@ -32,13 +32,13 @@ __all__ = [
 _ROOMS = {
     "Code": "errors",
     "EmbeddedServer": "server",
-    "ModelConfig": "model_config",
-    "ModelRepository": "repository",
-    "RestApplication": "rest",
+    "ModelConfig": "models.model_config",
+    "ModelRepository": "models.repository",
+    "RestApplication": "rest.application",
     "ServerFlags": "flags",
     "ServingError": "errors",
-    "VersionPolicy": "model_config",
-    "ask": "client",
+    "VersionPolicy": "models.model_config",
+    "ask": "client.ask",
     "parse_flags": "flags",
     "serve": "server",
 }

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-from keras_seqattn.serving.asgi import asgi_app
 from keras_seqattn.serving.errors import ServingError
 from keras_seqattn.serving.flags import ServerFlags, absolute_path, arguments_for_binary
-from keras_seqattn.serving.model_config import ModelConfig, check_configs, configs_from, read_config_file
+from keras_seqattn.serving.models.model_config import ModelConfig, check_configs, configs_from, read_config_file
+from keras_seqattn.serving.models.repository import Loader, ModelRepository
+from keras_seqattn.serving.models.servable import Servable
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.repository import Loader, ModelRepository
-from keras_seqattn.serving.rest import RestApplication
-from keras_seqattn.serving.servable import Servable
+from keras_seqattn.serving.rest.application import RestApplication
+from keras_seqattn.serving.rest.asgi import asgi_app
 
 __all__ = ["DEFAULT_REST_PORT", "EmbeddedServer", "saved_model_loader", "serve"]
 
@@ -37,8 +37,8 @@ def saved_model_loader(tags: Sequence[str] = ("serve",), *, enable_warmup: bool 
     """A loader for `ModelRepository`: a SavedModel, with its warm-up requests replayed."""
 
     def load(path: str) -> Servable:
-        from keras_seqattn.serving.servable import load_saved_model
-        from keras_seqattn.serving.warmup import replay_warmup
+        from keras_seqattn.serving.models.servable import load_saved_model
+        from keras_seqattn.serving.models.warmup import replay_warmup
 
         servable = load_saved_model(path, tags)
         try:

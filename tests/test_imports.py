@@ -29,8 +29,8 @@ ARROWS = {
         "ops", "layers", "decoding", "text", "losses", "metrics", "schedules", "models", "inspection", "checkpoints",
     },
     "serving": set(),
-    "serving/export.py": {"models", "text", "decoding", "ops", "layers", "losses", "metrics", "inspection"},
-    "serving/streaming.py": {"text", "decoding"},
+    "serving/export/saved_model.py": {"models", "text", "decoding", "ops", "layers", "losses", "metrics", "inspection"},
+    "serving/export/streaming.py": {"text", "decoding"},
 }  # fmt: skip
 # The command line and what it starts may reach every room, but only from inside functions.
 ENTRANCES = {"cli", "demo"}

@@ -10,7 +10,7 @@ import pytest
 
 from keras_seqattn.decoding import Beam, Greedy
 from keras_seqattn.models import Seq2Seq
-from keras_seqattn.serving.export import export_text_to_text
+from keras_seqattn.serving.export.saved_model import export_text_to_text
 from keras_seqattn.text import CharacterTokenizer, SentencePieceTokenizer, TextToText, WordTokenizer
 from tests.training.conftest import dates_run, echo, translate_run
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from keras_seqattn.cli import main
-from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError, export
-from keras_seqattn.serving.export import export_text_to_text, next_version, whole_version
+from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError
+from keras_seqattn.serving.export import saved_model
+from keras_seqattn.serving.export.saved_model import export_text_to_text, next_version, whole_version
 from keras_seqattn.serving.server import saved_model_loader
 
 pytestmark = pytest.mark.tensorflow_only
@@ -86,7 +87,7 @@ def test_exports_at_the_same_time_get_a_version_each(tmp_path, monkeypatch):
             together.wait()
         return number
 
-    monkeypatch.setattr(export, "next_version", late_answer)
+    monkeypatch.setattr(saved_model, "next_version", late_answer)
     versions = []
     threads = [threading.Thread(target=lambda i=i: versions.append(write(tmp_path, str(i)))) for i in range(8)]
     for thread in threads:
@@ -119,7 +120,7 @@ def test_a_real_export_shows_nothing_until_it_is_whole_and_leaves_nothing_when_i
     dates_run, tmp_path, monkeypatch, capsys
 ):
     folder, seen = tmp_path / "dates", []
-    write_card = export.write_card
+    write_card = saved_model.write_card
 
     def watch(answering, path, *rest):
         seen.append((names(folder), sorted(os.listdir(path))))
@@ -127,7 +128,7 @@ def test_a_real_export_shows_nothing_until_it_is_whole_and_leaves_nothing_when_i
             raise OSError(28, "No space left on device")
         write_card(answering, path, *rest)
 
-    monkeypatch.setattr(export, "write_card", watch)
+    monkeypatch.setattr(saved_model, "write_card", watch)
     assert main(["export", str(dates_run), "--to", str(tmp_path)]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert names(folder) == []
@@ -145,13 +146,13 @@ import sys, time
 import seqattn
 with seqattn.quiet_imports():
     from keras_seqattn.cli import main
-    from keras_seqattn.serving import export
+    from keras_seqattn.serving.export import saved_model
 
 def hang(*arguments):
     print("in the middle", flush=True)
     time.sleep(600)
 
-export.write_card = hang
+saved_model.write_card = hang
 main(sys.argv[1:])
 """
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_seqattn.serving import RestApplication
-from keras_seqattn.serving.model_config import ModelConfig
-from keras_seqattn.serving.repository import ModelRepository
+from keras_seqattn.serving.models.model_config import ModelConfig
+from keras_seqattn.serving.models.repository import ModelRepository
 from keras_seqattn.serving.server import saved_model_loader
 
 # Signature dtypes that JSON can hold, by TensorFlow's name in messages and in Python.

@@ -150,7 +150,7 @@ def test_public_names_are_sorted_and_there() -> None:
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras_seqattn.serving.client import ask
+    from keras_seqattn.serving.client.ask import ask
 
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(

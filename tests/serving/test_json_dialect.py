@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_seqattn.serving.errors import Code, ServingError
-from keras_seqattn.serving.json_dialect import parse, parse_exactly, utf8
+from keras_seqattn.serving.rest.json_dialect import parse, parse_exactly, utf8
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.serving.json_dialect import parse
-from keras_seqattn.serving.json_text import decimals, error_document, quote, string
+from keras_seqattn.serving.rest.json_dialect import parse
+from keras_seqattn.serving.rest.json_text import decimals, error_document, quote, string
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_seqattn.serving import RestApplication, ServingError, predict_json
-from keras_seqattn.serving.signature import TensorSpec
+from keras_seqattn.serving import RestApplication, ServingError
+from keras_seqattn.serving.models.signature import TensorSpec
+from keras_seqattn.serving.rest import predict_json
 from tests.serving.conftest import DTYPES, Asker
 
 

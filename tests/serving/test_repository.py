@@ -9,7 +9,7 @@ import pytest
 
 from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError, VersionPolicy
 from keras_seqattn.serving.errors import Code
-from keras_seqattn.serving.model_config import read_config_file
+from keras_seqattn.serving.models.model_config import read_config_file
 
 
 class FakeServable:

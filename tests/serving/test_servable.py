@@ -8,7 +8,7 @@ import pytest
 
 from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication, ServingError
 from keras_seqattn.serving.errors import Code
-from keras_seqattn.serving.servable import load_saved_model
+from keras_seqattn.serving.models.servable import load_saved_model
 from keras_seqattn.serving.server import saved_model_loader
 from tests.serving.conftest import function, write_saved_model, write_scaling_model
 
@@ -155,7 +155,7 @@ def load(folder: Path) -> None:
 
 
 def test_warmup_requests_are_replayed_before_a_version_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras_seqattn.serving import servable
+    from keras_seqattn.serving.models import servable
 
     seen = []
     run = servable.SavedModelServable.run

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
-from keras_seqattn.serving.signature import Signature, signature_from_proto
+from keras_seqattn.serving.models.signature import Signature, signature_from_proto
 
 __all__ = ["SavedModelServable", "Servable", "load_saved_model"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
+from keras_seqattn.serving.models.servable import Servable
+from keras_seqattn.serving.models.signature import DEFAULT_SIGNATURE
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.servable import Servable
-from keras_seqattn.serving.signature import DEFAULT_SIGNATURE
 
 __all__ = ["replay_warmup"]
 

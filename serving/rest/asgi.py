@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.rest import RestApplication
+from keras_seqattn.serving.rest.application import RestApplication
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_seqattn.serving import json_text
 from keras_seqattn.serving.errors import Code, ServingError
-from keras_seqattn.serving.json_dialect import parse, utf8
-from keras_seqattn.serving.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+from keras_seqattn.serving.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+from keras_seqattn.serving.rest import json_text
+from keras_seqattn.serving.rest.json_dialect import parse, utf8
 
 __all__ = ["PredictInputs", "object_from", "read_predict", "signature_name_from", "write_predict"]
 

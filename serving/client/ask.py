@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from keras_seqattn.serving.errors import Code, ServingError
+from keras_seqattn.serving.models.signature import DEFAULT_SIGNATURE
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.signature import DEFAULT_SIGNATURE
 
 __all__ = ["ask"]
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_seqattn.decoding import Greedy
+from keras_seqattn.serving.export.streaming import streaming_of
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.streaming import streaming_of
 from keras_seqattn.text import TextGeneration, TextToText
 
 __all__ = ["export_text_generation", "export_text_to_text", "next_version"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_seqattn.serving.json_dialect import utf8
+from keras_seqattn.serving.rest.json_dialect import utf8
 
 __all__ = ["decimals", "error_document", "indent", "nested", "quote", "string", "type_name"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from keras_seqattn.serving import predict_json
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
-from keras_seqattn.serving.json_text import error_document
-from keras_seqattn.serving.model_info import metadata_json, model_metadata, model_status, status_json
-from keras_seqattn.serving.repository import ModelRepository
+from keras_seqattn.serving.models.model_info import metadata_json, model_metadata, model_status, status_json
+from keras_seqattn.serving.models.repository import ModelRepository
+from keras_seqattn.serving.rest import predict_json
+from keras_seqattn.serving.rest.json_text import error_document
 
 __all__ = ["Response", "RestApplication"]
 

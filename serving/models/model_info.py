@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.models.repository import ModelRepository
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.repository import ModelRepository
 
 __all__ = ["metadata_json", "model_metadata", "model_status", "status_json"]
 

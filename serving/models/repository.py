@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
-from keras_seqattn.serving.model_config import ModelConfig, check_configs
-from keras_seqattn.serving.servable import Servable
+from keras_seqattn.serving.models.model_config import ModelConfig, check_configs
+from keras_seqattn.serving.models.servable import Servable
 
 __all__ = ["Lease", "Loader", "ModelRepository", "VersionStatus"]
 

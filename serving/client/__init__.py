@@ -1,0 +1,1 @@
+"""Asks model servers, ours and TensorFlow Serving itself."""
