@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_seqattn.serving.client.ask import ask
+    from keras_seqattn.serving.client.async_client import AsyncClient
+    from keras_seqattn.serving.client.client import Client
+    from keras_seqattn.serving.client.retries import Retries
+    from keras_seqattn.serving.client.security import ClientTls
     from keras_seqattn.serving.errors import Code, ServingError
     from keras_seqattn.serving.flags import ServerFlags, parse_flags
+    from keras_seqattn.serving.models.batching_parameters import BatchingParameters
     from keras_seqattn.serving.models.model_config import ModelConfig, VersionPolicy
     from keras_seqattn.serving.models.repository import ModelRepository
     from keras_seqattn.serving.rest.application import RestApplication
     from keras_seqattn.serving.server import EmbeddedServer, serve
 
 __all__ = [
+    "AsyncClient",
+    "BatchingParameters",
+    "Client",
+    "ClientTls",
     "Code",
     "EmbeddedServer",
     "ModelConfig",
     "ModelRepository",
     "RestApplication",
+    "Retries",
     "ServerFlags",
     "ServingError",
     "VersionPolicy",
@@ -30,11 +40,16 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "AsyncClient": "client.async_client",
+    "BatchingParameters": "models.batching_parameters",
+    "Client": "client.client",
+    "ClientTls": "client.security",
     "Code": "errors",
     "EmbeddedServer": "server",
     "ModelConfig": "models.model_config",
     "ModelRepository": "models.repository",
     "RestApplication": "rest.application",
+    "Retries": "client.retries",
     "ServerFlags": "flags",
     "ServingError": "errors",
     "VersionPolicy": "models.model_config",

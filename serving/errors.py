@@ -78,4 +78,7 @@ def as_serving_error(error: BaseException) -> ServingError:
     code = getattr(error, "error_code", None)  # of tf.errors.OpError; read by name: this module needs no TensorFlow
     if isinstance(code, int):
         return ServingError(Code(code), str(getattr(error, "message", error)))
+    if isinstance(error, UnicodeDecodeError):
+        # An op's message that quotes bytes of the request which are no UTF-8; its code got lost on the way to Python.
+        return ServingError(Code.INVALID_ARGUMENT, error.object.decode("utf-8", "replace"))
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -38,9 +38,9 @@ ENTRANCES = {"cli", "demo"}
 OPENED_AT_IMPORT = {"checkpoints", "decoding", "layers", "losses", "metrics", "models", "ops", "schedules"}
 # Imported inside the function that needs them: the library works without them, and starts without waiting for them.
 LAZY = {
-    "babel", "grpc", "httpx", "huggingface_hub", "jax", "matplotlib", "orjson", "prometheus_client", "sacrebleu",
-    "sacremoses", "safetensors", "sentencepiece", "starlette", "tensorboard", "tensorflow", "tensorflow_serving",
-    "tensorflow_text", "tokenizers", "torch", "transformers", "uvicorn",
+    "babel", "grpc", "grpc_health", "grpc_reflection", "httpx", "huggingface_hub", "jax", "matplotlib", "orjson",
+    "prometheus_client", "sacrebleu", "sacremoses", "safetensors", "sentencepiece", "starlette", "tensorboard",
+    "tensorflow", "tensorflow_serving", "tensorflow_text", "tokenizers", "torch", "transformers", "uvicorn",
 }  # fmt: skip
 
 

@@ -2,13 +2,22 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras_seqattn.serving.errors import Code, ServingError
 from keras_seqattn.serving.optional import packages_of_extra
 
-__all__ = ["ModelConfig", "VersionPolicy", "check_configs", "configs_from", "read_config_file"]
+__all__ = [
+    "ModelConfig",
+    "VersionPolicy",
+    "check_configs",
+    "configs_from",
+    "configs_from_proto",
+    "read_config_file",
+]
+
+_PLATFORM = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,13 @@ class ModelConfig:
         name: as in URLs.
         base_path: absolute folder, or URI, with one folder a version: `<base_path>/<integer>/saved_model.pb`.
         policy: the versions to serve.
+        labels: names of versions, `{"stable": 2}`, by which requests may ask for them.
     """
 
     name: str
     base_path: str
     policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def check_configs(configs: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
@@ -65,7 +76,7 @@ def check_configs(configs: Iterable[ModelConfig]) -> tuple[ModelConfig, ...]:
         if not os.path.isabs(config.base_path) and "://" not in config.base_path:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                f"Expected model {config.name} to have an absolute path or URI; got base_path={config.base_path}",
+                f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}",
             )
     return configs
 
@@ -92,21 +103,53 @@ def read_config_file(path: str | os.PathLike[str]) -> tuple[tuple[ModelConfig, .
             Code.INVALID_ARGUMENT,
             f"Error parsing text-format tensorflow.serving.ModelServerConfig: {path}: {error}",
         ) from None
+    return configs_from_proto(proto), tuple(
+        f"Model {config.name}: logging_config is not supported yet; no request is logged."
+        for config in proto.model_config_list.config
+        if config.HasField("logging_config")
+    )
+
+
+def configs_from_proto(proto: Any) -> tuple[ModelConfig, ...]:
+    """The configs in a `tensorflow.serving.ModelServerConfig`.
+
+    Raises: ServingError, INVALID_ARGUMENT, when it is of another kind than a list, or breaks a rule.
+    """
     if proto.WhichOneof("config") == "custom_model_config":
-        raise ServingError(Code.INVALID_ARGUMENT, f"{path}: Only ModelConfigList is currently supported.")
-    configs, notes = [], []
+        raise ServingError(
+            Code.INVALID_ARGUMENT, "Request config type is not supported. Only ModelConfigList is currently supported."
+        )
+    configs = check_configs(
+        ModelConfig(
+            name=config.name,
+            base_path=config.base_path,
+            policy=_policy(config.model_version_policy),
+            labels=dict(config.version_labels),
+        )
+        for config in proto.model_config_list.config
+    )
     for config in proto.model_config_list.config:
-        if config.model_platform not in ("", "tensorflow"):
-            raise ServingError(
-                Code.INVALID_ARGUMENT,
-                f"Expected model {config.name} to have model_platform tensorflow; got {config.model_platform}",
-            )
-        configs.append(ModelConfig(config.name, config.base_path, _policy(config.model_version_policy)))
-        if config.version_labels:
-            notes.append(f"Model {config.name}: version_labels are not supported yet; requests by label fail.")
-        if config.HasField("logging_config"):
-            notes.append(f"Model {config.name}: logging_config is not supported yet; no request is logged.")
-    return check_configs(configs), tuple(notes)
+        _check_platform(config)
+    return configs
+
+
+def _check_platform(config: Any) -> None:
+    """TensorFlow Serving wants `model_platform` written out, or the older `model_type`, but not both."""
+    if config.model_type and config.model_platform:
+        problem = (
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+        )
+    elif config.model_type > 1:  # 1 is TENSORFLOW
+        problem = f"ModelServerConfig::model_type choice {config.model_type} not supported."
+    elif not config.model_type and not config.model_platform:
+        problem = (
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
+        )
+    elif config.model_platform not in ("", _PLATFORM):
+        problem = f"Model {config.name} requests unsupported platform {config.model_platform}"
+    else:
+        return
+    raise ServingError(Code.INVALID_ARGUMENT, problem)
 
 
 def _policy(proto: Any) -> VersionPolicy:

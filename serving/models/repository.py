@@ -71,6 +71,13 @@ class _Model:
     def available(self) -> list[_Version]:
         return [version for version in self.versions.values() if version.state == "AVAILABLE"]
 
+    def final_failure(self) -> _Version | None:
+        """The lowest of the wanted versions, when none of them will ever load."""
+        wanted = [version for version in self.versions.values() if version.is_wanted]
+        if not wanted or not all(version.has_failed for version in wanted):
+            return None
+        return min(wanted, key=lambda version: version.number)
+
 
 class ModelRepository:
     """Serves the versions that each model's policy wants.
@@ -84,7 +91,10 @@ class ModelRepository:
         poll_wait_seconds: between two looks at the folders; 0 looks once.
         max_num_load_retries: tries after the first that failed.
         load_retry_interval_seconds: between them.
+        allow_labels_for_unavailable: lets a label that is not in use yet point to a version that is not available.
         clock: seconds that only grow; tests set their own.
+    Raises: ServingError; INVALID_ARGUMENT when the configs break a rule, FAILED_PRECONDITION when one has labels (no
+        version is available yet) and that is not allowed.
     """
 
     def __init__(
@@ -95,29 +105,38 @@ class ModelRepository:
         poll_wait_seconds: float = 1.0,
         max_num_load_retries: int = 5,
         load_retry_interval_seconds: float = 60.0,
+        allow_labels_for_unavailable: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._models = {config.name: _Model(config) for config in check_configs(configs)}
+        configs = check_configs(configs)
         self._loader = loader
         self._poll_wait_seconds = poll_wait_seconds
         self._max_num_load_retries = max_num_load_retries
         self._load_retry_interval_seconds = load_retry_interval_seconds
         self._clock = clock
+        self._allow_labels_for_unavailable = allow_labels_for_unavailable
         self._lock = threading.Lock()  # guards what requests see
         self._poll_lock = threading.Lock()  # one poll at a time
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._said: set[str] = set()  # warnings that would else come with each poll
+        self._reload_lock = threading.Lock()  # one reload at a time, its waiting included
+        self._models: dict[str, _Model] = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}  # versions by model and label; replaced as a whole
+        self._labels = self._checked_labels(configs)
+        self._models = {config.name: _Model(config) for config in configs}
 
     @contextmanager
     def lease(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Lease]:
-        """Lends a version to a request: the given one, or the highest that is available.
+        """Lends a version to a request: the given or labelled one, or the highest that is available.
 
-        Raises: ServingError; NOT_FOUND without such a version, INVALID_ARGUMENT for a label (there are none yet).
+        Raises: ServingError; NOT_FOUND without such a version, INVALID_ARGUMENT for an unknown label.
         """
-        if label is not None:
-            raise ServingError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
         with self._lock:
+            if label is not None:
+                version = self._labels.get(name, {}).get(label)
+                if version is None:
+                    raise ServingError(Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
             model = self._models.get(name)
             candidates = [] if model is None else model.available()
             if version is not None:
@@ -138,6 +157,25 @@ class ModelRepository:
             if is_last:
                 self._close(chosen, name)
 
+    def names(self) -> list[str]:
+        """The models that are configured."""
+        with self._lock:
+            return [name for name, model in self._models.items() if model.is_configured]
+
+    def labels(self, name: str) -> dict[str, int]:
+        """The versions of a model by their labels."""
+        with self._lock:
+            return dict(self._labels.get(name, {}))
+
+    def queue_depths(self) -> dict[str, int]:
+        """Rows that wait for a batch, by model."""
+        with self._lock:
+            waiting = {
+                name: [version.servable for version in model.versions.values() if version.servable is not None]
+                for name, model in self._models.items()
+            }
+        return {name: sum(getattr(one, "queue_depth", 0) for one in found) for name, found in waiting.items()}
+
     def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """All versions that there are or were, the newest first, or the given one.
 
@@ -156,17 +194,60 @@ class ModelRepository:
         return statuses
 
     def set_configs(self, configs: Iterable[ModelConfig]) -> None:
-        """Replaces the models at the next poll; those left out are unloaded.
+        """Replaces labels at once, and the models at the next poll; those left out are unloaded.
 
-        Raises: ServingError, INVALID_ARGUMENT, and keeps the old ones.
+        Raises: ServingError, and keeps the old ones; INVALID_ARGUMENT when the configs break a rule,
+            FAILED_PRECONDITION when a label would point to a version that is not available.
         """
         configs = check_configs(configs)
+        with self._lock:
+            self._labels = self._checked_labels(configs)
         with self._poll_lock, self._lock:
             for model in self._models.values():
                 model.is_configured = False
             for config in configs:
                 model = self._models.setdefault(config.name, _Model(config))
                 model.config, model.is_configured = config, True
+
+    def reload(self, configs: Iterable[ModelConfig], timeout_seconds: float | None = None) -> None:
+        """Replaces the models, and returns once each new one has an available version.
+
+        Args:
+            configs: all models from now on.
+            timeout_seconds: to wait for the new ones; None waits for ever. What was changed stays so.
+        Raises: ServingError; what `set_configs` raises, UNKNOWN when a new model finally does not load,
+            DEADLINE_EXCEEDED after the timeout, CANCELLED when the repository is closed meanwhile.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        with self._reload_lock:
+            before = set(self.names())
+            self.set_configs(configs)
+            new = set(self.names()) - before
+            self.poll()
+            next_poll = time.monotonic() + self._poll_wait_seconds
+            while True:
+                with self._lock:
+                    waiting = [model for name, model in self._models.items() if name in new and not model.available()]
+                    failures = [(model.config.name, model.final_failure()) for model in waiting]
+                failed = [
+                    f"{{name: {name} version: {version.number} due to error: {version.error}}}, "
+                    for name, version in failures
+                    if version is not None
+                ]
+                if failed:
+                    raise ServingError(
+                        Code.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{''.join(failed)}}}"
+                    )
+                if not waiting:
+                    return
+                if deadline is not None and time.monotonic() >= deadline:
+                    names = ", ".join(model.config.name for model in waiting)
+                    raise ServingError(Code.DEADLINE_EXCEEDED, f"Still waiting for a version of these models: {names}")
+                if self._stop.wait(0.02):
+                    raise ServingError(Code.CANCELLED, "The server is stopping.")
+                if time.monotonic() >= next_poll:
+                    self._look_again()
+                    next_poll = time.monotonic() + (self._poll_wait_seconds or 1.0)
 
     def poll(self) -> None:
         """Looks at the folders once, then loads and unloads what that asks for."""
@@ -200,15 +281,13 @@ class ModelRepository:
             with self._lock:
                 waiting = [model for model in self._models.values() if model.is_configured and not model.available()]
                 for model in waiting:
-                    failed = [
-                        version for version in model.versions.values() if version.has_failed and version.is_wanted
-                    ]
-                    if failed and all(version.has_failed for version in model.versions.values() if version.is_wanted):
-                        error = failed[-1].error
-                        assert error is not None
+                    failed = model.final_failure()
+                    if failed is not None:
+                        assert failed.error is not None
                         raise ServingError(
-                            error.code,
-                            f"Version {failed[-1].number} of model {model.config.name} does not load: {error.message}",
+                            failed.error.code,
+                            f"Version {failed.number} of model {model.config.name} does not load: "
+                            f"{failed.error.message}",
                         )
                     if looks_once and not model.versions:
                         raise ServingError(
@@ -234,18 +313,39 @@ class ModelRepository:
                     self._unload(model, version)
 
     def _poll_until_stopped(self) -> None:
-        looks_once = self._poll_wait_seconds <= 0
         while True:
             try:
-                if not looks_once:
-                    self.poll()
-                else:
-                    with self._poll_lock:
-                        self._load_and_unload()  # retries only
+                self._look_again()
             except Exception:  # the thread must outlive whatever a file system comes up with
                 _LOG.exception("Looking for versions failed; trying again.")
-            if self._stop.wait(self._poll_wait_seconds if not looks_once else 1.0):
+            if self._stop.wait(self._poll_wait_seconds or 1.0):
                 return
+
+    def _look_again(self) -> None:
+        """Polls; where the folders are looked at once, only tries again what did not load."""
+        if self._poll_wait_seconds > 0:
+            self.poll()
+        else:
+            with self._poll_lock:
+                self._load_and_unload()
+
+    def _checked_labels(self, configs: Iterable[ModelConfig]) -> dict[str, dict[str, int]]:
+        """The labels of all models. Raises ServingError, FAILED_PRECONDITION."""
+        labels: dict[str, dict[str, int]] = {}
+        for config in configs:
+            model = self._models.get(config.name)
+            available = set() if model is None else {version.number for version in model.available()}
+            in_use = self._labels.get(config.name, {})
+            for label, version in config.labels.items():
+                is_moved = in_use.get(label, version) != version
+                if version not in available and (is_moved or not self._allow_labels_for_unavailable):
+                    raise ServingError(
+                        Code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {version} of model {config.name}, which is not currently "
+                        "available for inference",
+                    )
+                labels.setdefault(config.name, {})[label] = version
+        return labels
 
     def _wanted(self, model: _Model) -> dict[int, str]:
         """The versions that the policy chooses, with their paths. Raises OSError without the base path."""

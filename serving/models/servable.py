@@ -8,7 +8,6 @@ op, a run can time out, and a call costs some 20 microseconds over the graph its
 import logging
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -19,11 +18,12 @@ import numpy.typing as npt
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.models.signature import Signature, signature_from_proto
 
-__all__ = ["SavedModelServable", "Servable", "load_saved_model"]
+__all__ = ["SavedModelServable", "Servable", "check_inputs", "load_saved_model"]
 
 Array = npt.NDArray[Any]
 
 _INIT_OP = "__saved_model_init_op"
+_DTYPE_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
 
 
 class Servable(Protocol):
@@ -38,28 +38,53 @@ class Servable(Protocol):
         """`tensorflow.SignatureDef` protos by name, all that the model has, for metadata."""
 
     def run(
-        self, signature_name: str, inputs: Mapping[str, Array], timeout_seconds: float | None = None
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        timeout_seconds: float | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """Runs a signature; safe to call from many threads at once."""
+        """Runs a signature, for all its outputs or the named ones; safe to call from many threads at once."""
 
     def close(self) -> None:
         """Frees the model. No run may be under way."""
 
 
 class SavedModelServable:
-    """A SavedModel in a session; made by `load_saved_model`."""
+    """A SavedModel in a session; made by `load_saved_model`.
+
+    Args:
+        session: with the model's graph, variables and tables.
+        signature_defs: `tensorflow.SignatureDef` by name.
+    """
 
     def __init__(self, session: Any, signature_defs: Mapping[str, Any]) -> None:
+        from tensorflow.core.protobuf import config_pb2
+        from tensorflow.python.client import pywrap_tf_session
+
+        self._c_api, self._run_options = pywrap_tf_session, config_pb2.RunOptions
         self.signature_defs = dict(signature_defs)
         self.signatures: dict[str, Signature] = {
             name: signature_from_proto(proto) for name, proto in signature_defs.items() if name != _INIT_OP
         }
         self._session = session
-        self._callables: dict[tuple[str, int], Any] = {}
-        self._lock = threading.Lock()
+        self._tensors: dict[str, Any] = {}  # by name, as the session's C interface wants them
+
+    @property
+    def graph(self) -> Any:
+        """The `tf.Graph` that the session runs; once nodes are added, `extend` is to be called."""
+        return self._session.graph
+
+    def extend(self) -> None:
+        """Makes nodes known to the session that were added to the graph after loading."""
+        self._session._extend_graph()
 
     def run(
-        self, signature_name: str, inputs: Mapping[str, Array], timeout_seconds: float | None = None
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        timeout_seconds: float | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
         """Runs a signature.
 
@@ -67,70 +92,89 @@ class SavedModelServable:
             signature_name: one of `signatures`.
             inputs: an array for each input, strings as object arrays of bytes.
             timeout_seconds: after which the run is cancelled; None waits for ever.
-        Returns: an array for each output, in alphabetical order of names.
+            outputs: names of the outputs to compute, without repetition; None is all, in alphabetical order.
+        Returns: an array for each of these outputs, in their order.
         Raises: ServingError with the code and text of the op that failed, DEADLINE_EXCEEDED after the timeout,
             INVALID_ARGUMENT when names or dtypes of the inputs do not match.
         """
         signature = self.signatures[signature_name]
-        if inputs.keys() != signature.inputs.keys():
-            raise _input_mismatch(inputs, signature)
-        for index, (name, spec) in enumerate(signature.inputs.items()):
-            provided = _dtype_name(inputs[name].dtype)
-            if provided != spec.dtype:
-                raise ServingError(
-                    Code.INVALID_ARGUMENT, f"Expects arg[{index}] to be {spec.dtype} but {provided} is provided"
-                )
-        call = self._callable(signature_name, signature, timeout_seconds)
+        check_inputs(inputs, signature)
+        chosen = list(signature.outputs if outputs is None else outputs)
+        results = self.run_tensors(
+            {spec.tensor_name: inputs[name] for name, spec in signature.inputs.items()},
+            [signature.outputs[name].tensor_name for name in chosen],
+            timeout_seconds,
+        )
+        return dict(zip(chosen, results, strict=True))
+
+    def run_tensors(
+        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_seconds: float | None = None
+    ) -> list[Array]:
+        """Feeds and fetches tensors by their names in the graph. Raises ServingError as `run` does."""
+        c_api = self._c_api
+        timeout_ms = 0 if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
+        buffer = c_api.TF_NewBufferFromString(self._run_options(timeout_in_ms=timeout_ms).SerializeToString())
         try:
-            results = call(*(inputs[name] for name in signature.inputs))
+            # What session.run calls in the end. That one compares shapes with the signature first, and words errors
+            # with Python stacks; neither is what TensorFlow Serving does. A callable costs 7 ms for each new timeout.
+            results = c_api.TF_SessionRun_wrapper(
+                self._session._session,
+                buffer,
+                {self._tensor(name): array for name, array in feeds.items()},
+                [self._tensor(name) for name in fetches],
+                [],
+                None,
+            )
         except Exception as error:
             raise as_serving_error(error) from error
-        return {
-            name: _as_array(result, spec.dtype)
-            for (name, spec), result in zip(signature.outputs.items(), results, strict=True)
-        }
+        finally:
+            c_api.TF_DeleteBuffer(buffer)
+        return [_as_array(result) for result in results]
 
     def close(self) -> None:
-        """Frees the session and all its variables and tables."""
-        self._callables.clear()
-        self._session.close()
+        """Frees the session with all its variables and tables, and the graph."""
+        from tensorflow.python.framework import ops
 
-    def _callable(self, name: str, signature: Signature, timeout_seconds: float | None) -> Any:
-        timeout_ms = 0 if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
-        with self._lock:
-            call = self._callables.get((name, timeout_ms))
-            if call is None:
-                from tensorflow.core.protobuf import config_pb2
+        session, self._session = self._session, None
+        self._tensors.clear()
+        if session is not None:
+            graph = session.graph
+            session.close()
+            ops.dismantle_graph(graph)  # else cycles keep it, constants included, until Python's next full collection
 
-                options = config_pb2.CallableOptions()
-                options.feed.extend(spec.tensor_name for spec in signature.inputs.values())
-                options.fetch.extend(spec.tensor_name for spec in signature.outputs.values())
-                options.run_options.timeout_in_ms = timeout_ms
-                # Underscored for fifteen releases: session.run compares shapes with the signature first, and words
-                # errors with Python stacks; neither is what TensorFlow Serving does.
-                call = self._session._make_callable_from_options(options)
-                if len(self._callables) >= 64:  # each client's own deadline asks for another
-                    self._callables.clear()
-                self._callables[name, timeout_ms] = call
-            return call
+    def _tensor(self, name: str) -> Any:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            tensor = self._tensors[name] = self.graph.get_tensor_by_name(name)._as_tf_output()
+        return tensor
+
+
+def check_inputs(inputs: Mapping[str, Array], signature: Signature) -> None:
+    """Compares names and dtypes of arrays with a signature. Raises ServingError, INVALID_ARGUMENT."""
+    if inputs.keys() != signature.inputs.keys():
+        raise _input_mismatch(inputs, signature)
+    for index, (name, spec) in enumerate(signature.inputs.items()):
+        provided = _dtype_name(inputs[name].dtype)
+        if provided != spec.dtype:
+            raise ServingError(
+                Code.INVALID_ARGUMENT, f"Expects arg[{index}] to be {spec.dtype} but {provided} is provided"
+            )
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:
     """A NumPy dtype as TensorFlow's messages write it."""
     if dtype.kind in "OSU":
         return "string"
-    return {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
+    return _DTYPE_NAMES.get(dtype.name, dtype.name)
 
 
-def _as_array(result: Any, dtype: str) -> Array:
+def _as_array(result: Any) -> Array:
     """A session gives scalars as plain values; a string must not become a fixed-width NumPy string."""
-    if dtype != "string":
-        return np.asarray(result)
     if isinstance(result, bytes):
         array = np.empty((), dtype=object)
         array[()] = result
         return array
-    return np.asarray(result, dtype=object)
+    return np.asarray(result)
 
 
 def _input_mismatch(inputs: Mapping[str, Array], signature: Signature) -> ServingError:
@@ -143,12 +187,15 @@ def _input_mismatch(inputs: Mapping[str, Array], signature: Signature) -> Servin
     )
 
 
-def load_saved_model(path: str | os.PathLike[str], tags: Sequence[str] = ("serve",)) -> SavedModelServable:
+def load_saved_model(
+    path: str | os.PathLike[str], tags: Sequence[str] = ("serve",), session_config: Any = None
+) -> SavedModelServable:
     """Loads one version folder.
 
     Args:
         path: the folder with `saved_model.pb`.
         tags: of the graph to take.
+        session_config: a `tensorflow.ConfigProto`, as from `serving.models.session_config`; None is TensorFlow's own.
     Raises: ServingError; NOT_FOUND when the file, the tags or an op is missing, else what TensorFlow says.
     """
     import tensorflow as tf
@@ -160,7 +207,7 @@ def load_saved_model(path: str | os.PathLike[str], tags: Sequence[str] = ("serve
             Code.NOT_FOUND, f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
         )
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
+    session = tf.compat.v1.Session(graph=graph, config=session_config)
     try:
         with graph.as_default(), _without_deprecation_log():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, list(tags), path)

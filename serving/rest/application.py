@@ -2,15 +2,18 @@
 
 import logging
 import re
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
+from keras_seqattn.serving.inference import check_predict_method, classify, regress
 from keras_seqattn.serving.models.model_info import metadata_json, model_metadata, model_status, status_json
 from keras_seqattn.serving.models.repository import ModelRepository
-from keras_seqattn.serving.rest import predict_json
+from keras_seqattn.serving.monitoring.record import RequestRecord
+from keras_seqattn.serving.rest import examples_json, predict_json
 from keras_seqattn.serving.rest.json_text import error_document
 
 __all__ = ["Response", "RestApplication"]
@@ -27,6 +30,7 @@ _CORS = {
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
+_APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}  # by the verb, which is in lower case
 _MAX_INFLATED_BYTES = 100 * 2**20
 
 
@@ -49,6 +53,17 @@ class _Target:
     verb: str
 
 
+@dataclass
+class _Noted:
+    """What the record of a request will say; filled in as it becomes known."""
+
+    api: str = ""
+    model: str = ""
+    version: int | None = None
+    signature: str = ""
+    num_examples: int | None = None
+
+
 class RestApplication:
     """Answers REST requests from a repository; safe to call from many threads.
 
@@ -56,17 +71,34 @@ class RestApplication:
         repository: the models.
         timeout_seconds: after which a run is cancelled and answered with 504; None waits for ever.
         enable_cors: adds the headers that let pages of any origin call the server.
+        check_method_names: asks of each signature that it was made for what is asked of it.
+        on_request: called with the record of each request of the API, in the thread that answered it.
     """
 
     def __init__(
-        self, repository: ModelRepository, *, timeout_seconds: float | None = 30.0, enable_cors: bool = False
+        self,
+        repository: ModelRepository,
+        *,
+        timeout_seconds: float | None = 30.0,
+        enable_cors: bool = False,
+        check_method_names: bool = False,
+        on_request: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._repository = repository
         self._timeout_seconds = timeout_seconds
         self._enable_cors = enable_cors
+        self._check_method_names = check_method_names
+        self._on_request = on_request
 
     def handle(
-        self, method: str, path: str, body: bytes | str = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | str = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        peer: str = "",
+        waited_seconds: float = 0.0,
     ) -> Response:
         """Answers one request; never raises.
 
@@ -75,6 +107,8 @@ class RestApplication:
             path: as it stands in the request line, percent-encoded, with the query if there is one.
             body: as received.
             headers: `Content-Encoding` and `Origin` are read, by any case.
+            peer: who asks, for the record: `127.0.0.1:40404`.
+            waited_seconds: since the request came; one that has waited longer than a run may take is not computed.
         """
         if not path.lower().startswith("/v1/"):
             return Response(404, {"Content-Type": "text/plain"}, b"Not Found\n")
@@ -84,59 +118,123 @@ class RestApplication:
             origin = given.get("origin", "")
             is_web = "http://" in origin or "https://" in origin
             return Response(200 if is_web else 400, extra)
-        content = body.encode() if isinstance(body, str) else body
-        if "gzip" in given.get("content-encoding", "").lower():
-            content = _inflate(content)
+        received = body.encode() if isinstance(body, str) else body
+        content = _inflate(received) if "gzip" in given.get("content-encoding", "").lower() else received
+        started = time.perf_counter() - waited_seconds
+        noted = _Noted()
+        if self._timeout_seconds is not None and waited_seconds >= self._timeout_seconds:
+            code = Code.DEADLINE_EXCEEDED
+            answer = error_document(f"The request waited {waited_seconds:.1f} s for its turn, and was not run.")
+        else:
+            code, answer = self._answer(method, path, content, noted)
+        self._record(noted, code, time.perf_counter() - started, peer, len(received), len(answer))
+        return Response(code.http_status, {**_JSON, **extra}, answer)
+
+    def refuse(self, code: Code, message: str, status: int | None = None, *, peer: str = "") -> Response:
+        """The answer to a request that the transport does not take; counted like any other.
+
+        Args:
+            code: what kind of error it is.
+            message: what the client is told.
+            status: of HTTP; None is that of the code.
+            peer: who asks.
+        """
+        answer = error_document(message)
+        self._record(_Noted(), code, 0.0, peer, 0, len(answer))
+        return Response(status or code.http_status, {**_JSON, **(_CORS if self._enable_cors else {})}, answer)
+
+    def _record(self, noted: _Noted, code: Code, seconds: float, peer: str, bytes_in: int, bytes_out: int) -> None:
+        if self._on_request is None:
+            return
+        record = RequestRecord(
+            entrypoint="REST",
+            api=noted.api,
+            model=noted.model,
+            code=code,
+            seconds=seconds,
+            version=noted.version,
+            signature=noted.signature,
+            num_examples=noted.num_examples,
+            peer=peer,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+        )
         try:
-            return Response(200, {**_JSON, **extra}, self._answer(method, path, content))
+            self._on_request(record)
+        except Exception:  # what watches requests must not fail them
+            _LOG.exception("A request could not be recorded.")
+
+    def _answer(self, method: str, path: str, body: bytes, noted: _Noted) -> tuple[Code, bytes]:
+        try:
+            return Code.OK, self._answer_or_raise(method, path, body, noted)
         except _BadVersion:
-            return Response(400, {**_JSON, **extra})
+            return Code.INVALID_ARGUMENT, b""
         except Exception as raised:
             error = as_serving_error(raised)
             if not isinstance(raised, ServingError):
                 _LOG.exception("%s %s failed inside the server.", method, path)
-            return Response(error.code.http_status, {**_JSON, **extra}, error_document(error.message))
+            return error.code, error_document(error.message)
 
-    def _answer(self, method: str, path: str, body: bytes) -> bytes:
+    def _answer_or_raise(self, method: str, path: str, body: bytes, noted: _Noted) -> bytes:
         if method == "POST":
             target = _target(_PREDICTION.fullmatch(path))
-            if target is not None and target.verb == "predict":
-                return self._predict(target, body)
-            if target is not None and target.verb in ("classify", "regress"):
-                raise ServingError(
-                    Code.UNIMPLEMENTED, f"The embedded server does not answer :{target.verb} yet; use :predict."
-                )
+            if target is not None and target.verb in _APIS:
+                _note(noted, target, _APIS[target.verb])
+                answer = self._predict if target.verb == "predict" else self._infer
+                return answer(target, body, noted)
         elif method == "GET":
             target = _target(_STATUS.fullmatch(path))
             if target is not None:
                 if not target.name:
                     raise ServingError(Code.INVALID_ARGUMENT, "Missing model name in request.")
-                return self._metadata(target) if target.verb == "metadata" else self._status(target)
+                is_metadata = target.verb == "metadata"
+                _note(noted, target, "GetModelMetadata" if is_metadata else "GetModelStatus")
+                return self._metadata(target, noted) if is_metadata else self._status(target)
         raise ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
 
-    def _predict(self, target: _Target, body: bytes) -> bytes:
+    def _predict(self, target: _Target, body: bytes, noted: _Noted) -> bytes:
         document = predict_json.object_from(body)
-        signature_name = predict_json.signature_name_from(document)
+        signature_name = noted.signature = predict_json.signature_name_from(document)
         with self._repository.lease(target.name, target.version, target.label) as lease:
+            noted.version = lease.version
             signature = lease.servable.signatures.get(signature_name)
             if signature is None:
                 raise ServingError(
                     Code.INVALID_ARGUMENT, f'Serving signature name: "{signature_name}" not found in signature def'
                 )
+            if self._check_method_names:
+                check_predict_method(signature)
             inputs = predict_json.read_predict(document, signature, signature_name)
+            noted.num_examples = min((len(array) for array in inputs.arrays.values() if array.ndim), default=None)
             outputs = lease.servable.run(signature_name, inputs.arrays, self._timeout_seconds)
         return predict_json.write_predict(outputs, signature.outputs, by_row=inputs.by_row)
+
+    def _infer(self, target: _Target, body: bytes, noted: _Noted) -> bytes:
+        request = examples_json.read_examples(body)  # whole, before the model is looked up
+        noted.signature, noted.num_examples = request.signature_name, len(request.examples)
+        with self._repository.lease(target.name, target.version, target.label) as lease:
+            noted.version = lease.version
+            arguments = lease.servable, request.signature_name, request.examples, self._timeout_seconds
+            if target.verb == "classify":
+                classifications = classify(*arguments, check_method_name=self._check_method_names)
+                return examples_json.write_classifications(classifications)
+            return examples_json.write_regressions(regress(*arguments, check_method_name=self._check_method_names))
 
     def _status(self, target: _Target) -> bytes:
         return status_json(model_status(self._repository, target.name, target.version))  # a label is ignored
 
-    def _metadata(self, target: _Target) -> bytes:
+    def _metadata(self, target: _Target, noted: _Noted) -> bytes:
         version, signatures = model_metadata(self._repository, target.name, target.version, target.label)
+        noted.version = version
         return metadata_json(target.name, version, signatures)
 
 
 class _BadVersion(Exception):
     """A version beyond int64, which is answered by 400 without a body."""
+
+
+def _note(noted: _Noted, target: _Target, api: str) -> None:
+    noted.api, noted.model, noted.version = api, target.name, target.version
 
 
 def _target(match: re.Match[str] | None) -> _Target | None:

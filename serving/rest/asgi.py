@@ -1,52 +1,135 @@
-"""The REST application as an ASGI app: Starlette reads requests, threads run models, the event loop stays free."""
+"""The REST application as an ASGI app: requests are read in the event loop and answered in threads.
+
+There are so many threads, and so many requests may wait for one; more are refused at once, and one that has waited too
+long is not computed.
+"""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.rest.application import RestApplication
+from keras_seqattn.serving.rest.application import Response, RestApplication
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
 
-__all__ = ["asgi_app"]
+__all__ = ["MAX_REQUEST_BYTES", "asgi_app"]
+
+MAX_REQUEST_BYTES = 100 * 2**20
+_BODY_SECONDS = 60  # for a body to arrive, whatever its size
 
 
-def asgi_app(application: RestApplication, num_threads: int | None = None) -> "Starlette":
-    """Makes the app; other pages (metrics, a playground) are routes before its last one.
+class _Refused(Exception):
+    """A body that is not read to its end; the connection cannot go on."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def asgi_app(
+    application: RestApplication,
+    num_threads: int | None = None,
+    pages: "Sequence[BaseRoute]" = (),
+    *,
+    max_request_bytes: int = MAX_REQUEST_BYTES,
+    max_pending_requests: int = 1000,
+    body_seconds: float = _BODY_SECONDS,
+) -> "Starlette":
+    """Makes the app.
 
     Args:
         application: answers the requests.
-        num_threads: requests answered at once, the others wait; None is four for each core.
+        num_threads: requests answered at once; None is four for each core.
+        pages: routes of other pages, such as metrics and the playground, which go before the application.
+        max_request_bytes: greatest body; a longer one is answered by 413, and its connection is closed.
+        max_pending_requests: how many may wait for a thread; a request beyond is answered by 503 at once.
+        body_seconds: after which a body that has not come whole is answered by 408.
     """
     with packages_of_extra("serving"):
         from starlette.applications import Starlette
-        from starlette.requests import ClientDisconnect, Request
-        from starlette.responses import Response
         from starlette.routing import Mount
 
-    threads = ThreadPoolExecutor(num_threads or 4 * (os.cpu_count() or 1), thread_name_prefix="rest")
+    num_threads = num_threads or 4 * (os.cpu_count() or 1)
+    threads = ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
+    most_at_once = num_threads + max_pending_requests
+    at_once = 0
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        try:
-            body = await request.body()
-        except ClientDisconnect:
-            return
+        nonlocal at_once
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["raw_path"].decode("latin-1")
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(threads, application.handle, request.method, path, body, request.headers)
-        await Response(result.body, result.status, dict(result.headers))(scope, receive, send)
+        peer = "{}:{}".format(*scope["client"]) if scope.get("client") else ""
+        try:
+            body = await _read_body(receive, headers, max_request_bytes, body_seconds)
+        except _Refused as refusal:
+            result = application.refuse(Code.INVALID_ARGUMENT, str(refusal), refusal.status, peer=peer)
+            return await _send(result, send, closes=True)
+        if body is None:  # the client has gone
+            return None
+        if at_once >= most_at_once:
+            result = application.refuse(
+                Code.UNAVAILABLE, f"The server has {most_at_once} requests at once already; try again.", peer=peer
+            )
+            return await _send(result, send)
+        at_once += 1
+        received = time.perf_counter()
+
+        def handle() -> Response:
+            waited = time.perf_counter() - received
+            return application.handle(scope["method"], path, body, headers, peer=peer, waited_seconds=waited)
+
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(threads, handle)
+        finally:
+            at_once -= 1
+        return await _send(result, send)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         threads.shutdown(wait=False)
 
-    return Starlette(routes=[Mount("/", app=answer)], lifespan=lifespan)
+    return Starlette(routes=[*pages, Mount("/", app=answer)], lifespan=lifespan)
+
+
+async def _read_body(receive: Any, headers: dict[str, str], max_bytes: int, seconds: float) -> bytes | None:
+    """The whole body, or None when the client goes before its end. Raises _Refused."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _Refused(413, f"The request has {declared} bytes, and the server takes {max_bytes} at most.")
+    deadline = time.monotonic() + seconds
+    chunks, size, more = [], 0, True
+    while more:
+        try:
+            # Most bodies have come with their heads, and wait for nothing.
+            message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+        except (TimeoutError, asyncio.TimeoutError):
+            raise _Refused(408, f"The body of the request did not come within {seconds:g} s.") from None
+        if message["type"] == "http.disconnect":
+            return None
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > max_bytes:
+            raise _Refused(413, f"The request has more than the {max_bytes} bytes that the server takes.")
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _send(response: Response, send: Any, *, closes: bool = False) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
+    headers.append((b"content-length", str(len(response.body)).encode()))
+    if closes:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -5,7 +5,6 @@ goes to `_Walk`, which visits each value in order and words the error as TensorF
 """
 
 import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from keras_seqattn.serving.errors import Code, ServingError
 from keras_seqattn.serving.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from keras_seqattn.serving.rest import json_text
+from keras_seqattn.serving.rest.base64_json import decode_base64, is_base64
 from keras_seqattn.serving.rest.json_dialect import parse, utf8
 
 __all__ = ["PredictInputs", "object_from", "read_predict", "signature_name_from", "write_predict"]
@@ -198,13 +198,9 @@ def _arrays_of_columns(inputs: Any, specs: Mapping[str, TensorSpec]) -> dict[str
     return arrays
 
 
-def _is_base64(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
-
-
 def _is_object_of_inputs(value: Any) -> bool:
     """Whether an object names inputs; `{"b64": "..."}` is a value."""
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
 def _dense_shape(value: Any) -> list[int]:
@@ -248,26 +244,11 @@ def _flat_array(values: list[Any], dtype: str) -> Array | None:
     if dtype == "string" and kinds <= {str, dict}:
         array = np.empty(len(values), dtype=object)
         try:
-            array[:] = [utf8(value) if isinstance(value, str) else _decode_base64(value) for value in values]
+            array[:] = [utf8(value) if isinstance(value, str) else decode_base64(value) for value in values]
         except ServingError:
             return None
         return array
     return None
-
-
-def _decode_base64(value: dict[str, Any]) -> bytes:
-    """Decodes `{"b64": "..."}`: standard alphabet, white space skipped, padding optional."""
-    if not _is_base64(value):
-        raise _invalid(f"JSON Value: {json_text.quote(value)} not formatted correctly for base64 data")
-    encoded = b"".join(utf8(value["b64"]).split())
-    digits = encoded.rstrip(b"=")
-    missing = -len(digits) % 4
-    if len(encoded) - len(digits) not in (0, missing):
-        raise _invalid("Unable to base64 decode")
-    try:
-        return base64.b64decode(digits + b"=" * missing, validate=True)
-    except binascii.Error:
-        raise _invalid("Unable to base64 decode") from None
 
 
 class _Walk:
@@ -333,7 +314,7 @@ class _Walk:
         if isinstance(value, dict):
             if dtype != "string":
                 raise self._type_error(value)
-            _decode_base64(value)
+            decode_base64(value)
             return value
         if dtype in _FLOATS:
             fits = type(value) in (int, float)

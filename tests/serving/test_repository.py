@@ -290,19 +290,21 @@ def test_a_config_file_names_models_policies_and_what_is_left_out(tmp_path: Path
         model_config_list {
           config { name: "a" base_path: "/models/a" model_platform: "tensorflow" }
           config { name: "b" base_path: "gs://bucket/b" model_version_policy { specific { versions: 2 versions: 3 } }
-                   version_labels { key: "stable" value: 2 } }
-          config { name: "c" base_path: "/c" model_version_policy { latest { num_versions: 5 } } }
-          config { name: "d" base_path: "/d" model_version_policy { all {} } }
+                   model_platform: "tensorflow" version_labels { key: "stable" value: 2 } }
+          config { name: "c" base_path: "/c" model_type: TENSORFLOW
+                   model_version_policy { latest { num_versions: 5 } } }
+          config { name: "d" base_path: "/d" model_version_policy { all {} } model_platform: "tensorflow"
+                   logging_config {} }
         }
     """)
     configs, notes = read_config_file(file)
     assert configs == (
         ModelConfig("a", "/models/a"),
-        ModelConfig("b", "gs://bucket/b", VersionPolicy("specific", versions=(2, 3))),
+        ModelConfig("b", "gs://bucket/b", VersionPolicy("specific", versions=(2, 3)), {"stable": 2}),
         ModelConfig("c", "/c", VersionPolicy("latest", num_versions=5)),
         ModelConfig("d", "/d", VersionPolicy("all")),
     )
-    assert notes == ("Model b: version_labels are not supported yet; requests by label fail.",)
+    assert notes == ("Model d: logging_config is not supported yet; no request is logged.",)
 
 
 @pytest.mark.parametrize(
@@ -310,8 +312,17 @@ def test_a_config_file_names_models_policies_and_what_is_left_out(tmp_path: Path
     [
         ("model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig"),
         ("nonsense: 1", "Error parsing text-format tensorflow.serving.ModelServerConfig"),
-        ('model_config_list { config { name: "a" base_path: "b" } }', "absolute path or URI"),
-        ('model_config_list { config { name: "a" base_path: "/b" model_platform: "x" } }', "model_platform tensorflow"),
+        (
+            'model_config_list { config { name: "a" base_path: "b" model_platform: "tensorflow" } }',
+            "absolute path or URI",
+        ),
+        ('model_config_list { config { name: "a" base_path: "/b" model_platform: "x" } }', "unsupported platform x"),
+        ('model_config_list { config { name: "a" base_path: "/b" } }', "Illegal setting neither"),
+        ('model_config_list { config { name: "a" base_path: "/b" model_type: OTHER } }', "choice 2 not supported"),
+        (
+            'model_config_list { config { name: "a" base_path: "/b" model_type: TENSORFLOW model_platform: "x" } }',
+            "Illegal setting both ModelServerConfig::model_type",
+        ),
         ("custom_model_config {}", "Only ModelConfigList is currently supported"),
     ],
 )

@@ -200,10 +200,3 @@ def test_a_warmup_file_that_is_no_tfrecord_is_data_loss(tmp_path: Path) -> None:
     with pytest.raises(ServingError) as raised:
         load(folder)
     assert raised.value.code == Code.DATA_LOSS
-
-
-def test_warmups_of_later_kinds_are_skipped_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = write_scaling_model(tmp_path / "1", 2.0)
-    warmup_file(folder, ("", HALF), log_type="classify_log")
-    load(folder)
-    assert "classify_log, which this server does not replay yet" in caplog.text

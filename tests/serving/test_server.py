@@ -178,6 +178,16 @@ class Process:
         self.printed = ""
 
     def wait_for(self, pattern: str) -> re.Match[str]:
+        killer = threading.Timer(
+            120, self.process.kill
+        )  # a process that says something else would be waited for for ever
+        killer.start()
+        try:
+            return self._find(pattern)
+        finally:
+            killer.cancel()
+
+    def _find(self, pattern: str) -> re.Match[str]:
         while True:
             line = self.messages.readline()
             assert line, self.printed
@@ -187,7 +197,7 @@ class Process:
                 return match
 
     def end(self) -> int:
-        code = self.process.wait(30)
+        code = self.process.wait(90)
         self.printed += self.messages.read()
         return code
 
@@ -205,15 +215,18 @@ def free_port() -> int:
 
 def test_the_process_serves_several_models_and_ends_well_on_sigterm(models: Path, tmp_path: Path) -> None:
     config = tmp_path / "models.config"
-    entries = (f"config {{ name: '{name}' base_path: '{models / name}' }}" for name in ("half_plus_two", "many"))
+    entries = (
+        f"config {{ name: '{name}' base_path: '{models / name}' model_platform: 'tensorflow' }}"
+        for name in ("half_plus_two", "many")
+    )
     config.write_text(f"model_config_list {{ {' '.join(entries)} }}")
-    port = free_port()
-    process = Process(f"--model_config_file={config}", f"--rest_api_port={port}", "--port=8500",
+    port, grpc_port = free_port(), free_port()
+    process = Process(f"--model_config_file={config}", f"--rest_api_port={port}", f"--port={grpc_port}",
                       "--rest_api_timeout_in_ms=20000")  # fmt: skip
     try:
-        url = process.wait_for(r"Serving half_plus_two, many at (http://localhost:\d+)\.").group(1)
-        assert url == f"http://localhost:{port}"
-        assert "gRPC comes later" in process.printed
+        ready = process.wait_for(r"Serving half_plus_two, many at (\S+) and over gRPC (\S+)\. Try:")
+        url, target = ready.groups()
+        assert (url, target) == (f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}")
         assert ask(url, "half_plus_two", [1]) == [{"y": 2.5}]
         assert ask(url, "many", ["a"], signature_name="text") == [{"upper": "A"}]
         # A request that is under way when the signal comes is answered.
@@ -235,7 +248,10 @@ def test_the_process_serves_several_models_and_ends_well_on_sigterm(models: Path
 def test_the_process_ends_with_1_when_a_model_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     process = Process(
-        f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={free_port()}", "--max_num_load_retries=0"
+        f"--model_base_path={tmp_path / 'm'}",
+        f"--rest_api_port={free_port()}",
+        f"--port={free_port()}",
+        "--max_num_load_retries=0",
     )
     try:
         assert process.end() == 1
@@ -248,7 +264,7 @@ def test_the_process_ends_with_1_when_a_model_does_not_load(tmp_path: Path) -> N
 def test_the_process_waits_for_a_version_and_can_be_interrupted(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     port = free_port()
-    process = Process(f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={port}")
+    process = Process(f"--model_base_path={tmp_path / 'm'}", f"--rest_api_port={port}", f"--port={free_port()}")
     try:
         process.wait_for("no version in .* yet")
         with pytest.raises(ConnectionError):  # it listens only once it can answer

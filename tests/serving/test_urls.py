@@ -116,11 +116,6 @@ def test_errors_come_in_tensorflow_servings_order(app: RestApplication) -> None:
     assert '"s" not found' in error(app, "POST", "/v1/models/half_plus_two:predict", '{"signature_name": "s"}')
 
 
-@pytest.mark.parametrize("verb", ["classify", "regress"])
-def test_classify_and_regress_say_that_they_come_later(app: RestApplication, verb: str) -> None:
-    assert verb in error(app, "POST", f"/v1/models/half_plus_two:{verb}", "{}", 501)
-
-
 def test_options_is_for_web_origins(app: RestApplication) -> None:
     for origin, status in (("https://example.org", 200), ("http://localhost:3000", 200), ("null", 400), ("", 400)):
         response = app.handle("OPTIONS", "/v1/models/m:predict", headers={"Origin": origin})
