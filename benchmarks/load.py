@@ -1,5 +1,8 @@
-"""Loads a server from this process: closed loop (each client asks when it has its answer) and open loop (requests come at
-their times, whatever the server does, and a late answer is late from when its request was due)."""
+"""Loads a server from this process, in two ways.
+
+Closed loop: each client asks when it has its answer. Open loop: requests come at their times, whatever the server does,
+and a late answer is late from when its request was due.
+"""
 
 import asyncio
 import time
@@ -35,7 +38,7 @@ class Outcome:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; as little HTTP as a load generator needs, so that it leaves the cores to the server."""
+    """One keep-alive connection; as little HTTP as it needs, so that the load leaves the cores to the server."""
 
     def __init__(self):
         self.buffer = b""
@@ -70,7 +73,9 @@ class Connection(asyncio.Protocol):
 
 def http_request(path, body, host="localhost"):
     """The bytes of a POST."""
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -89,7 +94,11 @@ def judge(outcome, status, body, is_right, seconds):
 
 
 def closed_loop(port, requests, clients, seconds=None, count=None):
-    """Each of `clients` connections asks `requests` in turn, as (bytes, is_right(body)), for a time or `count` in all."""
+    """Each of `clients` connections asks `requests` in turn, for so many seconds, or `count` times in all.
+
+    Args:
+        requests: (bytes of a request, is_right(body of the answer)) each.
+    """
 
     async def run():
         outcome, connections = Outcome(), await connect(port, clients)

@@ -161,7 +161,8 @@ def parse_flags(arguments: Sequence[str], prog: str = "seqattn serve") -> Server
         **values, arguments=without(arguments, *_OURS), not_supported=not_supported, unknown=tuple(unknown)
     )
     if not flags.version and not flags.model_base_path and not flags.model_config_file:
-        parser.error("either --model_base_path or --model_config_file is needed")
+        besides = f" (unknown: {' '.join(unknown)})" if unknown else ""
+        parser.error(f"either --model_base_path or --model_config_file is needed{besides}")
     _check(flags, parser)
     return flags
 

@@ -49,7 +49,7 @@ class EmbeddedServer:
         timeout_seconds: after which a run is cancelled; None waits for ever.
         num_threads: REST requests answered at once; None is four for each core, and more with batching.
         max_request_bytes: greatest body over REST.
-        max_pending_requests: requests that may wait for a thread, over REST and over gRPC each; more are refused at once.
+        max_pending_requests: that may wait for a thread, over REST and over gRPC each; more are refused at once.
         enable_cors: lets web pages of any origin call.
         enable_playground: the page at `/`.
         batching: `serving.models.batching_parameters.BatchingParameters`, to run requests together; None does not.

@@ -48,7 +48,13 @@ def test_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capfd)
                 assert main([*words[1:], *SHORT, *extra]) == 0, line
             elif words[:2] == ["seqattn", "serve"]:
                 server = subprocess.Popen(
-                    [sys.executable, str(ROOT / "seqattn.py"), *words[1:], f"--rest_api_port={port}"]
+                    [
+                        sys.executable,
+                        str(ROOT / "seqattn.py"),
+                        *words[1:],
+                        f"--rest_api_port={port}",
+                        f"--port={free_port()}",
+                    ]
                 )
                 wait_for_port(port, server)
             elif words[:2] == ["seqattn", "ask"]:

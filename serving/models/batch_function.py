@@ -50,6 +50,8 @@ def add_batch_function(
     import tensorflow as tf
     from tensorflow.python.framework import func_graph
 
+    if not all(spec.tensor_name for spec in (*signature.inputs.values(), *signature.outputs.values())):
+        raise NotBatchable("an input or output is no dense tensor")
     inputs = [graph.get_tensor_by_name(spec.tensor_name) for spec in signature.inputs.values()]
     outputs = [graph.get_tensor_by_name(spec.tensor_name) for spec in signature.outputs.values()]
     inside, handles = _between(inputs, outputs)

@@ -33,8 +33,8 @@ def batched(
 ) -> "BatchedServable":
     """Wraps a servable so that runs of the same signature share batches; to be called before its first run.
 
-    A signature that cannot be put inside a function (variables of TensorFlow 1 that are used by reference) runs alone
-    as before, with a warning.
+    A signature that cannot be put inside a function (variables of TensorFlow 1 that are used by reference, say) runs
+    alone as before, with a warning.
 
     Args:
         servable: belongs to the result from now on.
@@ -48,7 +48,7 @@ def batched(
             continue
         try:
             function = add_batch_function(servable.graph, graph_def, name, signature, parameters)
-        except NotBatchable as reason:
+        except (NotBatchable, TypeError, ValueError) as reason:  # the latter two come from importing odd graphs
             _LOG.warning("Signature %s runs without batching: %s.", name, reason)
             continue
         queues[name] = _Queue(function, parameters)

@@ -284,13 +284,13 @@ def test_the_tensors_of_an_export_have_the_batch_first_and_travel_over_rest(name
 
 
 @pytest.mark.slow
-def test_the_client_of_the_docs_streams_what_the_default_signature_answers(version, capsys):
-    (client,) = blocks(ROOT / "docs" / "serving.md", "python with a server")
+@pytest.mark.parametrize("program", blocks(ROOT / "docs" / "serving.md", "python with a server"))
+def test_the_clients_of_the_docs_stream_what_the_default_signature_answers(version, program, capsys):
     with EmbeddedServer({"m": version("greedy").parent}) as server:
-        url = f"{server.url}/v1/models/m:predict"
-        program = client.replace("http://localhost:8501/v1/models/NAME:predict", url)
-        assert program != client
+        assert "http://localhost:8501" in program
+        program = program.replace("http://localhost:8501", server.url).replace("NAME", "m")
         exec(compile(program, "serving.md", "exec"), {})
+        url = f"{server.url}/v1/models/m:predict"
         (whole,) = httpx.post(url, json={"instances": ["Once"]}, timeout=60).json()["predictions"]
     assert capsys.readouterr().out == whole["text"] != ""
 

@@ -1,5 +1,6 @@
 """tensorflow_model_server's flags."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keras_seqattn.serving import parse_flags, serve
-from keras_seqattn.serving.flags import arguments_for_binary
+from keras_seqattn.serving.real_server import IMAGE, arguments_for_binary
 
 
 def test_defaults_are_those_of_tensorflow_serving() -> None:
@@ -43,14 +44,83 @@ def test_values_follow_an_equals_sign_or_a_space_and_booleans_may_stand_alone() 
 
 
 def test_flags_that_are_not_supported_yet_are_reported() -> None:
-    flags = parse_flags(["--model_base_path=/m", "--port=8500", "--enable_batching", "--grpc_max_threads", "3"])
-    assert set(flags.not_supported) == {"port", "enable_batching", "grpc_max_threads"}
+    flags = parse_flags(["--model_base_path=/m", "--port=1", "--mixed_precision=bfloat16", "--num_load_threads", "3"])
+    assert set(flags.not_supported) == {"mixed_precision", "num_load_threads"}
+
+
+def test_an_unknown_flag_is_complained_of_and_the_server_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = parse_flags(["--model_base_path=/m", "--modle_name=x", "--version"])
+    assert flags.unknown == ("--modle_name=x",)
+    monkeypatch.setenv("PATH", "")
+    assert serve(flags) == 0
+    printed = capsys.readouterr().err
+    assert "Unknown arguments: --modle_name=x. Known flags: " in printed
+
+
+def test_our_own_flags_stay_here() -> None:
+    arguments = [
+        "--host",
+        "0.0.0.0",
+        "--access_log=-",
+        "--enable_playground",
+        "false",
+        "--model_base_path=/m",
+        "--port=3",
+    ]
+    flags = parse_flags(arguments)
+    assert (flags.host, flags.access_log, flags.enable_playground) == ("0.0.0.0", "-", False)
+    assert arguments_for_binary(flags, 8501) == ["--port=3", "--model_base_path=/m", "--rest_api_port=8501"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model_base_path=/m", "--modle_name=x"], "unrecognized arguments: --modle_name=x"),
+        (["--batching_parameters_file=/b"], "--batching_parameters_file is set without --enable_batching"),
+        (["--port=0"], "--port=0 needs --grpc_socket_path"),
+        (["--port=7", "--rest_api_port=7"], "--port and --rest_api_port must differ. Received: 7 for both"),
+        (
+            ["--tensorflow_session_parallelism=2", "--tensorflow_intra_op_parallelism=1"],
+            "--tensorflow_session_parallelism goes without --tensorflow_intra_op_parallelism",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_flags(["--model_base_path=/m", *arguments])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_of_the_container_serves_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    config = tmp_path / "my models.config"
+    entry = "config { name: 'm' base_path: '/data/m' model_platform: 'tensorflow' }"
+    config.write_text(f"model_config_list {{ {entry} }}")
+    assert (
+        serve(parse_flags(["--engine=tensorflow-serving", f"--model_config_file={config}", "--enable_batching"])) == 1
+    )
+    printed = capsys.readouterr()
+    assert "not on the PATH" in printed.err
+    words = shlex.split(printed.out)
+    assert words[:2] == ["docker", "run"]
+    assert f"--mount=type=bind,source={config},target={config},readonly" in words
+    assert "--mount=type=bind,source=/data/m,target=/data/m,readonly" in words
+    assert {"--publish=127.0.0.1:8500:8500", "--publish=127.0.0.1:8501:8501"} <= set(words)
+    assert words[words.index(IMAGE) - 1] == "--entrypoint=tensorflow_model_server"
+    assert words[words.index(IMAGE) + 1 :] == [
+        "--enable_batching", f"--model_config_file={config}", "--rest_api_port=8501"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--model_base_path=/m", "--rest_api_port=x"], "expected a whole number, at least 0. Received: 'x'."),
         (["--model_base_path=/m", "--enable_model_warmup=maybe"], "expected true or false. Received: 'maybe'."),
         (["--model_base_path=/m", "--engine=none"], "invalid choice: 'none'"),
@@ -79,7 +149,7 @@ def test_the_real_server_gets_the_same_flags() -> None:
     ]
     assert arguments_for_binary(parse_flags(["--version", "--engine", "auto"]), 8501) == ["--version"]
     flags = parse_flags(["--model_config_file=/c", "--rest_api_port=1"])
-    assert arguments_for_binary(flags, 8501) == ["--model_config_file=/c", "--rest_api_port=1"]
+    assert arguments_for_binary(flags, 8501) == ["--rest_api_port=1", "--model_config_file=/c"]
 
 
 def test_the_real_server_is_taken_when_it_is_on_the_path(
@@ -103,19 +173,18 @@ def test_the_real_server_is_taken_when_it_is_on_the_path(
 
 
 def test_the_engine_and_what_is_left_out_are_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
     assert serve(parse_flags(["--version"])) == 0
     assert "keras_seqattn embedded model server: " in capsys.readouterr().err
-    assert serve(parse_flags(["--model_base_path=/m", "--engine=tensorflow_model_server"])) == 1
-    assert "tensorflow_model_server is not on the PATH" in capsys.readouterr().err
-    assert serve(parse_flags(["--model_base_path=/m", "--rest_api_port=0", "--port=1", "--enable_batching"])) == 1
+    (tmp_path / "1").mkdir()
+    flags = [f"--model_base_path={tmp_path}", "--rest_api_port=0", "--port=1", "--mixed_precision=bfloat16"]
+    assert serve(parse_flags([*flags, "--max_num_load_retries=0"])) == 1
     printed = capsys.readouterr().err
     assert "Engine: the embedded server (tensorflow_model_server is not on the PATH)." in printed
-    assert "--port: gRPC comes later; REST only, ignored." in printed
-    assert "--enable_batching: not supported by the embedded server yet, ignored." in printed
-    assert "--rest_api_port=0 turns REST off" in printed
+    assert "--mixed_precision: not supported by the embedded server, ignored." in printed
+    assert "The server does not start: Version 1 of model default does not load" in printed
 
 
 def test_importing_the_package_is_light() -> None:

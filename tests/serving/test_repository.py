@@ -1,7 +1,7 @@
 """Versions come and go; one of them always answers. Servables are stand-ins here."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ class FakeServable:
     def __init__(self, path: str) -> None:
         self.path, self.is_closed = path, False
 
-    def run(self, signature_name: str, inputs: Mapping[str, Any], timeout_seconds: float | None = None) -> Any:
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Any],
+        timeout_seconds: float | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Any:
         raise NotImplementedError
 
     def close(self) -> None:

@@ -1,5 +1,8 @@
 """SavedModels in their sessions: loading, running, warming up."""
 
+import gc
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,52 @@ def test_a_servable_runs_a_signature_by_names(models: Path) -> None:
             servable.run("serving_default", {"x": np.array([b"x"], dtype=object)})
     finally:
         servable.close()
+
+
+def test_only_the_wanted_outputs_are_computed(tmp_path: Path) -> None:
+    """Section 8: `output_filter`: only those outputs are run."""
+    import tensorflow as tf
+
+    def two(x: Any) -> dict[str, Any]:
+        with tf.control_dependencies([tf.debugging.assert_positive(x, message="only positive numbers")]):
+            root = tf.sqrt(x)
+        return {"double": 2 * x, "root": root}
+
+    folder = write_saved_model(tmp_path / "1", {"serving_default": function(two, x=([None], "float32"))})
+    servable = load_saved_model(folder)
+    answer = servable.run("serving_default", {"x": np.float32([4, 9])}, outputs=["root", "double"])
+    assert {name: value.tolist() for name, value in answer.items()} == {"root": [2, 3], "double": [8, 18]}
+    assert list(answer) == ["root", "double"]
+    assert list(servable.run("serving_default", {"x": np.float32([4])}, outputs=["double"])) == ["double"]
+    servable.close()
+
+
+@pytest.mark.parametrize("timeout_seconds", [0.05, 0.0513])
+def test_a_run_ends_at_its_own_timeout(models: Path, timeout_seconds: float) -> None:
+    """Section 8: the client's deadline becomes the run timeout."""
+    servable = load_saved_model(models / "many" / "1")
+    servable.run("spin", {"steps": np.int64([1])}, timeout_seconds)
+    started = time.monotonic()
+    with pytest.raises(ServingError) as raised:
+        servable.run("spin", {"steps": np.int64([10**12])}, timeout_seconds)
+    assert raised.value.code == Code.DEADLINE_EXCEEDED
+    assert time.monotonic() - started < 2
+    servable.close()
+
+
+def test_closing_frees_the_graph_without_the_garbage_collector(tmp_path: Path) -> None:
+    servable = load_saved_model(write_scaling_model(tmp_path / "1", 2.0))
+    servable.run("serving_default", {"x": HALF})
+    num_ops = len(servable.graph.get_operations())
+    graph = weakref.ref(servable.graph)
+    gc.disable()
+    try:
+        servable.close()
+        assert num_ops > 0
+        assert graph() is None or not graph().get_operations()
+        servable.close()  # twice does no harm
+    finally:
+        gc.enable()
 
 
 def test_tables_and_variables_of_versions_do_not_mix(tmp_path: Path) -> None:
@@ -160,9 +209,9 @@ def test_warmup_requests_are_replayed_before_a_version_serves(tmp_path: Path, mo
     seen = []
     run = servable.SavedModelServable.run
 
-    def watch(self: Any, name: str, inputs: Any, timeout_seconds: float | None = None) -> Any:
+    def watch(self: Any, name: str, inputs: Any, *rest: Any) -> Any:
         seen.append((name, inputs["x"].tolist()))
-        return run(self, name, inputs, timeout_seconds)
+        return run(self, name, inputs, *rest)
 
     monkeypatch.setattr(servable.SavedModelServable, "run", watch)
     folder = write_scaling_model(tmp_path / "1", 2.0)
