@@ -17,7 +17,6 @@ _NOT_SUPPORTED = (
     "mixed_precision",
     "num_load_threads",
     "num_unload_threads",
-    "per_process_gpu_memory_fraction",
     "platform_config_file",
     "prefer_tflite_model",
     "remove_unused_fields_from_bundle_metagraph",
@@ -75,6 +74,7 @@ class ServerFlags:
     tensorflow_session_parallelism: int = _flag(0, "threads inside an op, and of ops; 0 leaves it to TensorFlow")
     tensorflow_intra_op_parallelism: int = _flag(0, "threads inside an op; 0 leaves it to TensorFlow")
     tensorflow_inter_op_parallelism: int = _flag(0, "threads of ops that run at once; 0 leaves it to TensorFlow")
+    per_process_gpu_memory_fraction: float = _flag(0.0, "of each GPU's memory; 0 leaves it to TensorFlow")
     tensorflow_session_config_file: str = _flag("", "text proto ConfigProto")
 
     monitoring_config_file: str = _flag("", "text proto MonitoringConfig: metrics for Prometheus")
@@ -149,6 +149,8 @@ def parse_flags(arguments: Sequence[str], prog: str = "seqattn serve") -> Server
             options["choices"] = ENGINES
         elif isinstance(flag.default, str):
             options["metavar"] = "TEXT"
+        elif isinstance(flag.default, float):
+            options |= {"type": float, "metavar": "SHARE"}
         else:
             options |= {"type": _count, "metavar": "N"}
         parser.add_argument(f"--{flag.name}", **options)

@@ -1,20 +1,17 @@
 """From a version folder to what answers requests: loaded, batched where asked for, warmed up, and measured."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_seqattn.serving.errors import Code, as_serving_error
-from keras_seqattn.serving.models.batching_parameters import BatchingParameters, read_batching_parameters
+from keras_seqattn.serving.models.batching_parameters import BatchingParameters, parameters_for_version
 from keras_seqattn.serving.models.repository import Loader
 from keras_seqattn.serving.models.servable import Array, Servable
 from keras_seqattn.serving.models.signature import Signature
 from keras_seqattn.serving.monitoring.metrics import ServerMetrics
 
-__all__ = ["PER_MODEL_BATCHING_FILE", "MeasuredServable", "saved_model_loader"]
-
-PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
+__all__ = ["MeasuredServable", "saved_model_loader"]
 
 
 def saved_model_loader(
@@ -23,7 +20,7 @@ def saved_model_loader(
     enable_warmup: bool = True,
     num_warmup_iterations: int = 1,
     batching: BatchingParameters | None = None,
-    allow_per_model_batching: bool = False,
+    per_model_batching: bool = False,
     session_config: Any = None,
     metrics: ServerMetrics | None = None,
 ) -> Loader:
@@ -34,7 +31,8 @@ def saved_model_loader(
         enable_warmup: replays the requests that a version brings along.
         num_warmup_iterations: times that each of them runs.
         batching: runs requests together that come together; None runs each alone.
-        allow_per_model_batching: takes the parameters in a version's own `batching_params.pbtxt`, where there is one.
+        per_model_batching: takes the parameters in a version's own `batching_params.pbtxt`, and runs one that has none
+            without batching.
         session_config: a `tensorflow.ConfigProto` for the model's session.
         metrics: told of loads, warm-ups and batches.
     """
@@ -52,8 +50,10 @@ def saved_model_loader(
             if metrics is not None:
                 metrics.observe_load(path, is_loaded, time.perf_counter() - began)
         servable: Servable = loaded
+        parameters = None
         try:
-            parameters = _own_batching(path) or batching if allow_per_model_batching else batching
+            if batching is not None:
+                parameters = parameters_for_version(path, batching, per_model=per_model_batching)
             if parameters is not None:
                 servable = batched(loaded, parameters, None if metrics is None else _batch_observer(metrics, name))
             if enable_warmup:
@@ -112,11 +112,6 @@ class MeasuredServable:
     def close(self) -> None:
         """Frees the model. No run may be under way."""
         self._servable.close()
-
-
-def _own_batching(path: str) -> BatchingParameters | None:
-    file = os.path.join(path, PER_MODEL_BATCHING_FILE)
-    return read_batching_parameters(file) if os.path.exists(file) else None
 
 
 def _batch_observer(metrics: ServerMetrics, name: str) -> Callable[[str, int], None]:

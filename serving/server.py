@@ -29,7 +29,7 @@ from keras_seqattn.serving.rest.application import RestApplication
 from keras_seqattn.serving.rest.asgi import MAX_REQUEST_BYTES, asgi_app
 from keras_seqattn.serving.rest.http_server import HttpServer
 
-__all__ = ["DEFAULT_REST_PORT", "EmbeddedServer", "saved_model_loader", "serve"]
+__all__ = ["DEFAULT_REST_PORT", "EmbeddedServer", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _THREADS_WITH_BATCHING = 128
@@ -293,12 +293,13 @@ def _server(flags: ServerFlags, configs: Sequence[ModelConfig], port: int) -> Em
         enable_warmup=flags.enable_model_warmup,
         num_warmup_iterations=flags.num_request_iterations_for_warmup,
         batching=batching,
-        allow_per_model_batching=flags.enable_per_model_batching_parameters,
+        per_model_batching=flags.enable_per_model_batching_parameters,
         session_config=session_config(
             session_parallelism=flags.tensorflow_session_parallelism,
             intra_op_parallelism=flags.tensorflow_intra_op_parallelism,
             inter_op_parallelism=flags.tensorflow_inter_op_parallelism,
             config_file=flags.tensorflow_session_config_file,
+            per_process_gpu_memory_fraction=flags.per_process_gpu_memory_fraction,
         ),
         metrics=metrics,
     )
@@ -360,13 +361,10 @@ def _follow_config_file(flags: ServerFlags, repository: ModelRepository, stoppin
         return
 
     def follow() -> None:
-        current: tuple[ModelConfig, ...] = ()
+        # At each read, changed or not: a label that could not be set may now point to a version that has loaded.
         while not stopping.wait(interval_seconds):
             try:
-                configs, _ = read_config_file(flags.model_config_file)
-                if configs != current:
-                    repository.set_configs(configs)
-                    current = configs
+                repository.reload(read_config_file(flags.model_config_file)[0], timeout_seconds=interval_seconds)
             except ServingError as error:
                 _LOG.error("The models stay as they are: %s", error.message)
 

@@ -21,8 +21,8 @@ __all__ = ["Lease", "Loader", "ModelRepository", "VersionStatus"]
 
 _LOG = logging.getLogger(__name__)
 
-Loader = Callable[[str], Servable]
-"""Makes a servable, warmed up, from the path of a version folder."""
+Loader = Callable[[str, str], Servable]
+"""Makes a servable, warmed up, from the path of a version folder and the name of its model."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ModelRepository:
 
     Args:
         configs: the models.
-        loader: makes a servable from the path of a version folder.
+        loader: makes a servable from the path of a version folder and the model's name.
         poll_wait_seconds: between two looks at the folders; 0 looks once.
         max_num_load_retries: tries after the first that failed.
         load_retry_interval_seconds: between them.
@@ -387,7 +387,7 @@ class ModelRepository:
             version.state = "LOADING"
         started = time.monotonic()
         try:
-            servable = self._loader(version.path)
+            servable = self._loader(version.path, name)
         except Exception as raised:
             error = as_serving_error(raised)
             with self._lock:

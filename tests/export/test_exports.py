@@ -14,9 +14,9 @@ import pytest
 
 from keras_seqattn.serving import EmbeddedServer, ModelConfig, ModelRepository, RestApplication, ask
 from keras_seqattn.serving.export.saved_model import ANSWER, ATTENTION, SIGNATURES, export_text_to_text
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.servable import load_saved_model
 from keras_seqattn.serving.models.warmup import replay_warmup
-from keras_seqattn.serving.server import saved_model_loader
 from tests.export.conftest import DECODERS, TEXTS, TOKENIZERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.tensorflow_only]

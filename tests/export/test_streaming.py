@@ -20,8 +20,8 @@ from keras_seqattn.models import Seq2Seq, Transformer
 from keras_seqattn.serving import EmbeddedServer, ModelConfig, ModelRepository, RestApplication
 from keras_seqattn.serving.export.saved_model import export_text_generation, export_text_to_text
 from keras_seqattn.serving.export.streaming import formed, names_of, restored, sendable, streaming_of
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.servable import load_saved_model
-from keras_seqattn.serving.server import saved_model_loader
 from keras_seqattn.text import TextToText
 from tests.export.bare import ops_of
 from tests.export.generating import BYTES, CHARACTERS, PROMPTS, P, T, arrays, generation, untrained

@@ -15,7 +15,7 @@ from keras_seqattn.cli import main
 from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError
 from keras_seqattn.serving.export import saved_model
 from keras_seqattn.serving.export.saved_model import export_text_to_text, next_version, whole_version
-from keras_seqattn.serving.server import saved_model_loader
+from keras_seqattn.serving.loading import saved_model_loader
 
 pytestmark = pytest.mark.tensorflow_only
 

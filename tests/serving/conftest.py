@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from keras_seqattn.serving import RestApplication
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.model_config import ModelConfig
 from keras_seqattn.serving.models.repository import ModelRepository
-from keras_seqattn.serving.server import saved_model_loader
 
 # Signature dtypes that JSON can hold, by TensorFlow's name in messages and in Python.
 DTYPES = {

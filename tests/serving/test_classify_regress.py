@@ -10,9 +10,9 @@ import pytest
 
 from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication
 from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.monitoring.record import RequestRecord
 from keras_seqattn.serving.rest.examples_json import read_examples
-from keras_seqattn.serving.server import saved_model_loader
 from tests.serving.examples import example, write_examples_model
 
 RECORDS: list[RequestRecord] = []

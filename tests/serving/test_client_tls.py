@@ -11,7 +11,7 @@ from keras_seqattn.serving.client.client import Client
 from keras_seqattn.serving.client.retries import Retries
 from keras_seqattn.serving.client.security import ClientTls
 from keras_seqattn.serving.grpc.server import GrpcServer
-from keras_seqattn.serving.server import saved_model_loader
+from keras_seqattn.serving.loading import saved_model_loader
 from tests.serving.test_grpc_tls import Certificates
 
 pytestmark = [

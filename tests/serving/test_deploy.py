@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from google.protobuf import text_format
 
 from keras_seqattn.serving import parse_flags
 from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.models.batching_parameters import read_batching_parameters
 from keras_seqattn.serving.models.model_config import read_config_file
+from keras_seqattn.serving.monitoring.config import read_monitoring_config
 from keras_seqattn.serving.monitoring.metrics import ServerMetrics
 from keras_seqattn.serving.monitoring.record import RequestRecord
 from keras_seqattn.serving.real_server import IMAGE
@@ -81,8 +82,6 @@ def configurations() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "text"), list(configurations()))
 def test_a_configuration_is_what_the_server_reads(name: str, text: str, tmp_path: Path) -> None:
-    from tensorflow_serving.config import monitoring_config_pb2
-
     file = tmp_path / name
     file.write_text(text)
     if name == "models.config":
@@ -90,12 +89,10 @@ def test_a_configuration_is_what_the_server_reads(name: str, text: str, tmp_path
         assert [config.name for config in configs] == ["dates"]
         assert not notes
     elif name == "monitoring.config":
-        proto = text_format.Parse(text, monitoring_config_pb2.MonitoringConfig())
-        assert proto.prometheus_config.enable
-        assert proto.prometheus_config.path == load(DEPLOY / "prometheus.yaml")["scrape_configs"][0]["metrics_path"]
+        config = read_monitoring_config(file)
+        assert config.enable
+        assert config.path == load(DEPLOY / "prometheus.yaml")["scrape_configs"][0]["metrics_path"]
     else:
-        from keras_seqattn.serving.models.batching import read_batching_parameters
-
         parameters = read_batching_parameters(file)
         assert parameters.max_batch_size == max(parameters.allowed_batch_sizes) == 64
 

@@ -15,9 +15,9 @@ import pytest
 from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError, VersionPolicy
 from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.grpc.server import GrpcServer, parse_channel_arguments
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.signature import Signature, TensorSpec
 from keras_seqattn.serving.monitoring.record import RequestRecord
-from keras_seqattn.serving.server import saved_model_loader
 from tests.serving.conftest import DTYPES, write_scaling_model
 from tests.serving.examples import CLASSIFY, REGRESS, example, write_examples_model
 
@@ -377,7 +377,7 @@ class Gate:
 def gate(tmp_path: Path) -> Iterator[tuple[Gate, ModelRepository]]:
     (tmp_path / "m" / "1").mkdir(parents=True)
     gate = Gate()
-    repository = ModelRepository([ModelConfig("m", str(tmp_path / "m"))], lambda _: gate)
+    repository = ModelRepository([ModelConfig("m", str(tmp_path / "m"))], lambda path, name: gate)
     repository.poll()
     yield gate, repository
     gate.open.set()

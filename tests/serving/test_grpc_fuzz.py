@@ -14,7 +14,7 @@ from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.grpc.calls import Call, Method
 from keras_seqattn.serving.grpc.model_service import ModelService
 from keras_seqattn.serving.grpc.prediction_service import PredictionService
-from keras_seqattn.serving.server import saved_model_loader
+from keras_seqattn.serving.loading import saved_model_loader
 from tests.serving.examples import CLASSIFY, REGRESS, example, write_examples_model
 
 CLIENT_ERRORS = {

@@ -12,7 +12,7 @@ import pytest
 from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError
 from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.grpc.server import GrpcServer
-from keras_seqattn.serving.server import saved_model_loader
+from keras_seqattn.serving.loading import saved_model_loader
 from tests.serving.test_grpc import Client
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl")

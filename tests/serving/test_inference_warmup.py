@@ -9,9 +9,9 @@ import pytest
 
 from keras_seqattn.serving import ModelConfig, ModelRepository, ServingError
 from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.servable import SavedModelServable, load_saved_model
 from keras_seqattn.serving.models.warmup import replay_warmup
-from keras_seqattn.serving.server import saved_model_loader
 from tests.serving.examples import CLASSIFY, REGRESS, example, write_examples_model
 
 

@@ -19,11 +19,11 @@ from keras_seqattn.serving.models.servable import Servable, load_saved_model
 from tests.serving.conftest import write_scaling_model
 
 
-def load(path: str) -> Servable:
+def load(path: str, name: str = "m") -> Servable:
     return load_saved_model(path)
 
 
-def load_batched(path: str) -> Servable:
+def load_batched(path: str, name: str = "m") -> Servable:
     return batched(load_saved_model(path), BatchingParameters(max_batch_size=16, max_enqueued_batches=100))
 
 

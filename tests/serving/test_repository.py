@@ -40,7 +40,7 @@ class Shop:
         self.folder.mkdir(parents=True)
         self.broken: set[str] = set()
 
-    def load(self, path: str) -> FakeServable:
+    def load(self, path: str, name: str = "m") -> FakeServable:
         name = Path(path).name
         self.loaded.append(name)
         if name in self.broken:
@@ -99,7 +99,7 @@ def test_a_newer_version_is_loaded_before_the_older_one_stops(shop: Shop) -> Non
     seen = []
     load = shop.load
 
-    def watch(path: str) -> FakeServable:
+    def watch(path: str, name: str) -> FakeServable:
         seen.append((serving(repository), states(repository)))
         return load(path)
 

@@ -11,8 +11,8 @@ import pytest
 
 from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication, ServingError
 from keras_seqattn.serving.errors import Code
+from keras_seqattn.serving.loading import saved_model_loader
 from keras_seqattn.serving.models.servable import load_saved_model
-from keras_seqattn.serving.server import saved_model_loader
 from tests.serving.conftest import function, write_saved_model, write_scaling_model
 
 HALF = np.float32([1, 2, 5])
