@@ -7,7 +7,7 @@ long is not computed.
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from keras_seqattn.serving.optional import packages_of_extra
 from keras_seqattn.serving.rest.application import Response, RestApplication
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from starlette.routing import BaseRoute
 
-__all__ = ["MAX_REQUEST_BYTES", "asgi_app"]
+__all__ = ["MAX_REQUEST_BYTES", "AsgiApp", "asgi_app"]
 
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 MAX_REQUEST_BYTES = 100 * 2**20
 _BODY_SECONDS = 60  # for a body to arrive, whatever its size
 
@@ -42,7 +42,7 @@ def asgi_app(
     max_request_bytes: int = MAX_REQUEST_BYTES,
     max_pending_requests: int = 1000,
     body_seconds: float = _BODY_SECONDS,
-) -> "Starlette":
+) -> AsgiApp:
     """Makes the app.
 
     Args:
@@ -95,11 +95,18 @@ def asgi_app(
         return await _send(result, send)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
         threads.shutdown(wait=False)
 
-    return Starlette(routes=[*pages, Mount("/", app=answer)], lifespan=lifespan)
+    others = Starlette(routes=[*pages, Mount("/", app=answer)], lifespan=lifespan)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        # Requests for models go past Starlette, which costs as much as reading them.
+        is_api = scope["type"] == "http" and scope["raw_path"].startswith(b"/v1/")
+        await (answer if is_api else others)(scope, receive, send)
+
+    return app
 
 
 async def _read_body(receive: Any, headers: dict[str, str], max_bytes: int, seconds: float) -> bytes | None:
@@ -107,22 +114,21 @@ async def _read_body(receive: Any, headers: dict[str, str], max_bytes: int, seco
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _Refused(413, f"The request has {declared} bytes, and the server takes {max_bytes} at most.")
-    deadline = time.monotonic() + seconds
     chunks, size, more = [], 0, True
-    while more:
-        try:
-            # Most bodies have come with their heads, and wait for nothing.
-            message = await asyncio.wait_for(receive(), deadline - time.monotonic())
-        except (TimeoutError, asyncio.TimeoutError):
-            raise _Refused(408, f"The body of the request did not come within {seconds:g} s.") from None
-        if message["type"] == "http.disconnect":
-            return None
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > max_bytes:
-            raise _Refused(413, f"The request has more than the {max_bytes} bytes that the server takes.")
-        chunks.append(chunk)
-        more = message.get("more_body", False)
+    try:
+        async with asyncio.timeout(seconds):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _Refused(413, f"The request has more than the {max_bytes} bytes that the server takes.")
+                chunks.append(chunk)
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise _Refused(408, f"The body of the request did not come within {seconds:g} s.") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -95,6 +95,7 @@ def test_the_embedded_server_answers_as_this_process(name, exports):
         servable.close()
 
 
+@pytest.mark.rule("warmup.file")
 def test_warm_up_requests_are_prediction_logs_that_the_server_replays(exports):
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2

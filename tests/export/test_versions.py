@@ -52,6 +52,7 @@ def test_the_folder_is_open_to_a_server_of_another_user(tmp_path):
     assert stat.S_IMODE(write(tmp_path).stat().st_mode) == 0o755
 
 
+@pytest.mark.rule("versions.folders")
 def test_while_it_is_written_no_version_is_visible(tmp_path):
     with whole_version(tmp_path) as beside:
         (beside.path / "file").write_text("half")

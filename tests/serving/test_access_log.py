@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_tells_all_of_a_request(tmp_path: Path) -> None:
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     with AccessLog(tmp_path / "access.jsonl") as log:
         log.on_request(record())
         log.on_request(record(code=Code.INVALID_ARGUMENT))

@@ -56,6 +56,7 @@ def features(body: str) -> list[Any]:
 # Requests.
 
 
+@pytest.mark.rule("examples.request", "examples.kinds")
 def test_the_literal_decides_the_kind_of_a_feature() -> None:
     """Contract 6: a fraction, an exponent or NaN is a float, true is the integer 1, base64 is bytes."""
     read = features(
@@ -74,12 +75,14 @@ def test_the_literal_decides_the_kind_of_a_feature() -> None:
     assert read[2] == example(names=b"bar", ratings=-np.inf, many=1000.0)
 
 
+@pytest.mark.rule("examples.kinds")
 def test_floats_beyond_float32_are_infinite_and_integers_keep_64_bits() -> None:
     read = features('{"examples": [{"x": [1e300, -1e300, 1e-300], "i": [9223372036854775807, -9223372036854775808]}]}')
     assert list(read[0].features.feature["x"].float_list.value) == [np.inf, -np.inf, 0.0]
     assert list(read[0].features.feature["i"].int64_list.value) == [2**63 - 1, -(2**63)]
 
 
+@pytest.mark.rule("examples.context")
 def test_the_context_is_merged_into_each_example(app: RestApplication) -> None:
     """Contract 6: the serialized context and the serialized example follow each other; the example's feature wins."""
     body = '{"context": {"a": "1", "b": 2.0}, "examples": [{"a": "3"}, {}]}'
@@ -88,6 +91,7 @@ def test_the_context_is_merged_into_each_example(app: RestApplication) -> None:
     assert got == {"results": [[["c", 0.0], ["other", 0.0]], [["n", 0.0], ["other", 0.0]]]}
 
 
+@pytest.mark.rule("examples.errors", "examples.one-kind", "error.order-of-classify-and-regress")
 @pytest.mark.parametrize("verb", ["classify", "regress"])
 @pytest.mark.parametrize(
     ("body", "message"),
@@ -123,6 +127,7 @@ def test_a_bad_body_is_told_before_the_model_is_looked_up(
     assert message in error(app, verb, body, model="nobody")
 
 
+@pytest.mark.rule("error.order-of-classify-and-regress", "error.unknown-model-or-version")
 def test_a_good_body_for_an_unknown_model_is_404(app: RestApplication) -> None:
     """Contract 2."""
     body = {"examples": [{"x": 1.0}]}
@@ -133,6 +138,7 @@ def test_a_good_body_for_an_unknown_model_is_404(app: RestApplication) -> None:
 # Answers.
 
 
+@pytest.mark.rule("classify.outputs", "classify.answer")
 def test_classes_and_scores(app: RestApplication) -> None:
     """Contract 6: [label, score] pairs; no classes is an empty label, no scores is 0.0. Printed as RapidJSON's pretty
     writer does: the lists of an example on one line."""
@@ -147,6 +153,7 @@ def test_classes_and_scores(app: RestApplication) -> None:
     assert answer(app, "classify", "classes_only", examples[1]) == {"results": [[["b", 0.0], ["other", 0.0]]]}
 
 
+@pytest.mark.rule("regress.outputs", "regress.answer", "json.signature-name")
 def test_regressions(app: RestApplication) -> None:
     """Contract 6: (N) or (N, 1) outputs; the key is `results`; absent or empty signature is serving_default."""
     assert post(app, "regress", '{"examples": [{"x": 2.0}, {"x": 0.2}]}') == (
@@ -157,6 +164,7 @@ def test_regressions(app: RestApplication) -> None:
     assert answer(app, "regress", "regress_flat", {"x": 2.0}, {"x": 4.0}) == {"results": [3.0, 4.0]}
 
 
+@pytest.mark.rule("classify.answer", "answer.not-numbers")
 def test_odd_labels_and_scores_are_written_as_predict_writes_them(app: RestApplication) -> None:
     status, text = post(app, "classify", '{"signature_name": "odd", "examples": [{"x": 1.0}]}')
     assert status == 200
@@ -165,12 +173,14 @@ def test_odd_labels_and_scores_are_written_as_predict_writes_them(app: RestAppli
     assert text == f'{{\n    "results": [[{", ".join(f"[{label}, {score}]" for score in scores)}]\n    ]\n}}'
 
 
+@pytest.mark.rule("examples.integers-are-no-floats")
 def test_an_integer_for_a_float_feature_fails_in_the_parse_op(app: RestApplication) -> None:
     """Contract 6: `{"x": 2}` fails, `2.0` is right."""
     assert "Data types don't match" in error(app, "regress", {"examples": [{"x": 2}]})
     assert "Feature: x (data type: float) is required" in error(app, "regress", {"examples": [{"y": 2.0}]})
 
 
+@pytest.mark.rule("predict.any-signature")
 def test_predict_takes_serialized_examples(app: RestApplication) -> None:
     """Contract 4: any signature can be used with predict, also those for classify and regress."""
     import base64
@@ -182,6 +192,7 @@ def test_predict_takes_serialized_examples(app: RestApplication) -> None:
     assert (status, json.loads(text)) == (200, {"outputs": [[3.0]]})
 
 
+@pytest.mark.rule("examples.signatures", "classify.outputs", "regress.outputs", "error.unknown-signature")
 @pytest.mark.parametrize(
     ("verb", "signature", "message"),
     [
@@ -218,6 +229,7 @@ def test_a_signature_of_another_kind_is_refused(app: RestApplication, verb: str,
     assert error(app, verb, body).startswith(message)
 
 
+@pytest.mark.rule("examples.method-names")
 def test_method_names_are_checked_only_by_option(app: RestApplication) -> None:
     """Contract 6: `--enable_signature_method_name_check`."""
     strict = RestApplication(app._repository, check_method_names=True)
@@ -238,6 +250,7 @@ def test_method_names_are_checked_only_by_option(app: RestApplication) -> None:
 # Records.
 
 
+@pytest.mark.rule("monitoring.request-count")
 def test_each_request_leaves_a_record(app: RestApplication) -> None:
     """Contract 9: REST requests of every kind are counted, with their status."""
     RECORDS.clear()

@@ -11,6 +11,7 @@ from keras_seqattn.serving import parse_flags, serve
 from keras_seqattn.serving.real_server import IMAGE, arguments_for_binary
 
 
+@pytest.mark.rule("flags.one-model", "flags.poll-intervals", "flags.rest-defaults", "flags.load-defaults")
 def test_defaults_are_those_of_tensorflow_serving() -> None:
     flags = parse_flags(["--model_base_path=/m"])
     assert (flags.model_name, flags.file_system_poll_wait_seconds, flags.model_config_file_poll_wait_seconds) == (
@@ -43,11 +44,13 @@ def test_values_follow_an_equals_sign_or_a_space_and_booleans_may_stand_alone() 
     assert flags.rest_api_enable_cors_support
 
 
+@pytest.mark.rule("flags.tensorflow-alone")
 def test_flags_that_are_not_supported_yet_are_reported() -> None:
     flags = parse_flags(["--model_base_path=/m", "--port=1", "--mixed_precision=bfloat16", "--num_load_threads", "3"])
     assert set(flags.not_supported) == {"mixed_precision", "num_load_threads"}
 
 
+@pytest.mark.rule("flags.unknown", "flags.version")
 def test_an_unknown_flag_is_complained_of_and_the_server_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +77,9 @@ def test_our_own_flags_stay_here() -> None:
     assert arguments_for_binary(flags, 8501) == ["--port=3", "--model_base_path=/m", "--rest_api_port=8501"]
 
 
+@pytest.mark.rule(
+    "flags.grpc-port", "flags.rest-port", "flags.batching-parameters-need-batching", "flags.session-threads"
+)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -95,6 +101,7 @@ def test_flags_that_do_not_go_together_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.rule("flags.container")
 def test_the_command_of_the_container_serves_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +125,7 @@ def test_the_command_of_the_container_serves_the_same(
     ]  # fmt: skip
 
 
+@pytest.mark.rule("flags.something-to-serve")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -172,6 +180,7 @@ def test_the_real_server_is_taken_when_it_is_on_the_path(
     assert capsys.readouterr().err.startswith(f"Engine: {binary} (the real TensorFlow Serving)")
 
 
+@pytest.mark.rule("flags.version", "flags.tensorflow-alone", "start.fails")
 def test_the_engine_and_what_is_left_out_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def fails(code: grpc.StatusCode, message: str, rpc: Any, request: Any, **options
 # Predict.
 
 
+@pytest.mark.rule("grpc.which-version", "grpc.spec-of-the-answer", "grpc.tensors-out")
 def test_the_answer_names_model_version_and_signature(client: Client) -> None:
     """Contract 8: the version that was used, never the label; the signature with its default filled in; an unset
     version is the highest one."""
@@ -125,6 +126,7 @@ def test_the_answer_names_model_version_and_signature(client: Client) -> None:
     assert not response.outputs["y"].tensor_content
 
 
+@pytest.mark.rule("grpc.which-version", "error.unknown-model-or-version")
 def test_a_version_is_chosen(client: Client) -> None:
     request = client.predict_request("half_plus_two", x=np.float32([1]))
     request.model_spec.version.value = 2
@@ -133,6 +135,7 @@ def test_a_version_is_chosen(client: Client) -> None:
     fails(NOT_FOUND, "Servable not found for request: Specific(half_plus_two, 3)", client.prediction.Predict, request)
 
 
+@pytest.mark.rule("error.unknown-label", "error.unknown-model-or-version")
 def test_an_unknown_model_or_label(client: Client) -> None:
     """Contract 2: the label's error comes also for an unknown model."""
     request = client.predict_request("nobody", x=np.float32([1]))
@@ -142,6 +145,7 @@ def test_an_unknown_model_or_label(client: Client) -> None:
         fails(INVALID, "Unrecognized servable version label: canary", client.prediction.Predict, request)
 
 
+@pytest.mark.rule("grpc.missing-spec")
 def test_a_missing_spec_or_name(client: Client) -> None:
     """Contract 8."""
     for rpc, request in (
@@ -162,6 +166,7 @@ def test_a_missing_spec_or_name(client: Client) -> None:
         fails(INVALID, "ModelSpec has no name specified.", rpc, request)
 
 
+@pytest.mark.rule("error.unknown-signature")
 def test_an_unknown_signature(client: Client) -> None:
     """Contract 2: FAILED_PRECONDITION for Predict, INVALID_ARGUMENT for the others."""
     request = client.predict_request("many", "s", x=1.0)
@@ -179,6 +184,7 @@ def test_several_inputs_and_outputs(client: Client) -> None:
     np.testing.assert_array_equal(outputs["text"], [b"X", "é".encode()])
 
 
+@pytest.mark.rule("grpc.every-dtype")
 @pytest.mark.parametrize("name", DTYPES.values())
 def test_every_dtype_passes_through(client: Client, name: str) -> None:
     """Contract 8: all dtypes work."""
@@ -192,11 +198,13 @@ def test_a_signature_without_inputs(client: Client) -> None:
     assert client.predict("many", "nothing")["y"] == [7.0]
 
 
+@pytest.mark.rule("grpc.every-dtype")
 def test_halves_which_json_cannot_hold(client: Client) -> None:
     assert client.predict("many", "halves", x=np.float32([0.5]))["y"].dtype == np.float16
     np.testing.assert_array_equal(client.predict("many", "from_halves", x=np.float16([0.5, 2]))["y"], [0.5, 2])
 
 
+@pytest.mark.rule("grpc.tensors-in")
 def test_short_tensors_repeat_their_last_value(client: Client) -> None:
     """Contract 8: and an empty one is zeros."""
     from tensorflow.core.framework import tensor_pb2, types_pb2
@@ -207,6 +215,7 @@ def test_short_tensors_repeat_their_last_value(client: Client) -> None:
     np.testing.assert_array_equal(client.predict("half_plus_two", x=proto)["y"], [2, 2, 2])
 
 
+@pytest.mark.rule("grpc.unreadable-tensors")
 def test_a_huge_declared_tensor_is_refused_at_once(client: Client) -> None:
     from tensorflow.core.framework import tensor_pb2, types_pb2
 
@@ -216,6 +225,7 @@ def test_a_huge_declared_tensor_is_refused_at_once(client: Client) -> None:
     assert time.monotonic() - started < 1
 
 
+@pytest.mark.rule("grpc.names-of-inputs")
 def test_the_names_of_inputs_are_checked(client: Client) -> None:
     """Contract 8: their number, then their names."""
     one = np.float32([1])
@@ -241,6 +251,7 @@ def test_the_names_of_inputs_are_checked(client: Client) -> None:
     assert "not found in request and no default value provided" in details
 
 
+@pytest.mark.rule("grpc.defaults-of-inputs")
 def test_defaults_of_the_signature_stand_in_for_missing_inputs(client: Client) -> None:
     """Contract 8: unless the signature has defaults for the missing ones."""
     one = np.array([example(x=2.0).SerializeToString()], object)
@@ -260,6 +271,7 @@ def test_defaults_of_the_signature_stand_in_for_missing_inputs(client: Client) -
     )
 
 
+@pytest.mark.rule("grpc.dtypes-of-inputs", "predict.shape-of-the-signature")
 def test_dtypes_are_checked_and_shapes_are_not(client: Client) -> None:
     """Contract 8 and 4."""
     fails(
@@ -271,11 +283,13 @@ def test_dtypes_are_checked_and_shapes_are_not(client: Client) -> None:
     np.testing.assert_array_equal(client.predict("half_plus_two", x=np.float32([[2]]))["y"], [[3]])
 
 
+@pytest.mark.rule("error.of-ops")
 def test_errors_of_ops_keep_their_text(client: Client) -> None:
     request = client.predict_request("many", "pick", i=np.int32([9]))
     assert "indices[0] = 9 is not in [0, 3)" in fails(INVALID, "", client.prediction.Predict, request)
 
 
+@pytest.mark.rule("grpc.long-errors")
 def test_long_errors_are_cut(client: Client) -> None:
     """Contract 8: longer than 1024 bytes, they end in `...TRUNCATED`."""
     request = client.predict_request("many", "s" * 3000, x=1.0)
@@ -290,6 +304,7 @@ def test_long_errors_are_cut(client: Client) -> None:
     assert details.endswith("n)")
 
 
+@pytest.mark.rule("grpc.output-filter")
 def test_output_filter(client: Client) -> None:
     """Contract 8: only those outputs are run; unknown or repeated ones are INVALID_ARGUMENT."""
     inputs = {"a": np.float32([[1, 2]]), "b": np.int32([5]), "s": np.array([b"x"], object)}
@@ -309,6 +324,7 @@ def test_output_filter(client: Client) -> None:
     )
 
 
+@pytest.mark.rule("grpc.message-size")
 def test_large_tensors_pass(client: Client) -> None:
     """Contract 8: the server takes messages beyond gRPC's 4 MiB; clients keep their limit for answers."""
     large = np.zeros(2_000_000, np.float32)
@@ -339,6 +355,7 @@ def wait_for_record(condition: Any) -> RequestRecord:
     raise AssertionError(RECORDS)
 
 
+@pytest.mark.rule("grpc.deadline")
 def test_the_deadline_becomes_the_timeout_of_the_run(client: Client) -> None:
     """Contract 8: the run itself ends, which the record shows; the client would not."""
     RECORDS.clear()
@@ -411,6 +428,7 @@ def test_what_nobody_waits_for_is_not_computed(gate: tuple[Gate, ModelRepository
     assert [each.code for each in records].count(Code.OK) == 2
 
 
+@pytest.mark.rule("grpc.deadline")
 def test_a_run_gets_the_time_that_is_left(gate: tuple[Gate, ModelRepository]) -> None:
     servable, repository = gate
     servable.open.set()
@@ -430,6 +448,7 @@ def test_a_run_gets_the_time_that_is_left(gate: tuple[Gate, ModelRepository]) ->
     assert endless == [None, None]
 
 
+@pytest.mark.rule("monitoring.request-count")
 def test_beyond_the_limit_calls_fail_at_once(gate: tuple[Gate, ModelRepository]) -> None:
     servable, repository = gate
     server = GrpcServer(repository, max_threads=1, max_pending_calls=1)
@@ -476,6 +495,7 @@ def examples_input(*examples: Any, context: Any = None) -> dict[str, Any]:
     return {"example_list_with_context": {"examples": examples, "context": context}}
 
 
+@pytest.mark.rule("grpc.services", "grpc.spec-of-the-answer", "classify.outputs")
 def test_classify(client: Client) -> None:
     """Contract 6 and 8."""
     request = client.ClassificationRequest(
@@ -491,6 +511,7 @@ def test_classify(client: Client) -> None:
     ] == [[("a", 3.0), ("other", -3.0)], [("é", 4.0), ("other", -4.0)]]
 
 
+@pytest.mark.rule("examples.context")
 def test_the_context_is_merged_into_each_example(client: Client) -> None:
     """Contract 6: by concatenating the serialized protos; the example's feature wins."""
     request = client.ClassificationRequest(
@@ -502,6 +523,7 @@ def test_the_context_is_merged_into_each_example(client: Client) -> None:
     assert response.result.classifications[0].classes[0].score == 0.0
 
 
+@pytest.mark.rule("grpc.services", "grpc.spec-of-the-answer", "regress.outputs")
 def test_regress(client: Client) -> None:
     """Contract 6 and 8: serving_default when no signature is named."""
     request = client.RegressionRequest(
@@ -512,6 +534,7 @@ def test_regress(client: Client) -> None:
     assert response.model_spec.signature_name == "serving_default"
 
 
+@pytest.mark.rule("grpc.empty-input", "examples.signatures", "error.unknown-signature")
 def test_classify_and_regress_errors(client: Client) -> None:
     """Contract 6, with the codes that REST cannot tell apart, and contract 8: `Input is empty.`"""
     one = examples_input(example(x=2.0))
@@ -539,6 +562,7 @@ def task(signature: str, method: str, model: str = "examples") -> dict[str, Any]
     return {"model_spec": {"name": model, "signature_name": signature}, "method_name": method}
 
 
+@pytest.mark.rule("grpc.multi-inference", "grpc.services")
 def test_multi_inference(client: Client) -> None:
     """Contract 8: several signatures of one model about one Input."""
     request = client.MultiInferenceRequest(
@@ -554,6 +578,7 @@ def test_multi_inference(client: Client) -> None:
     assert (second.model_spec.signature_name, second.model_spec.name) == ("serving_default", "examples")
 
 
+@pytest.mark.rule("grpc.multi-inference-errors", "error.unknown-model-or-version")
 @pytest.mark.parametrize(
     ("tasks", "code", "message"),
     [
@@ -588,11 +613,13 @@ def test_multi_inference_errors(client: Client, tasks: list[Any], code: grpc.Sta
     fails(code, message, client.prediction.MultiInference, request)
 
 
+@pytest.mark.rule("grpc.empty-input")
 def test_multi_inference_needs_examples(client: Client) -> None:
     request = client.MultiInferenceRequest(tasks=[task("", REGRESS)])
     fails(INVALID, "Input is empty.", client.prediction.MultiInference, request)
 
 
+@pytest.mark.rule("predict.any-signature")
 def test_predict_takes_examples_as_tfx_sends_them(client: Client) -> None:
     """TensorFlow Extended's requests: a string tensor of serialized Examples for the input `examples`."""
     serialized = [example(x=2.0).SerializeToString(), example(x=4.0).SerializeToString()]
@@ -602,6 +629,7 @@ def test_predict_takes_examples_as_tfx_sends_them(client: Client) -> None:
 # Metadata and status.
 
 
+@pytest.mark.rule("grpc.services", "metadata.every-signature")
 def test_metadata(client: Client) -> None:
     """Contract 7 and 8: all signatures, under the field that was asked for."""
     request = client.GetModelMetadataRequest(model_spec={"name": "half_plus_two"}, metadata_field=["signature_def"])
@@ -614,6 +642,7 @@ def test_metadata(client: Client) -> None:
     assert signatures.signature_def["serving_default"].inputs["x"].tensor_shape.dim[0].size == -1
 
 
+@pytest.mark.rule("grpc.metadata-field", "metadata.unknown")
 def test_metadata_errors(client: Client) -> None:
     """Contract 8: a field must be named, and there is one; both before the model is looked up."""
     metadata = client.prediction.GetModelMetadata
@@ -625,6 +654,7 @@ def test_metadata_errors(client: Client) -> None:
     fails(NOT_FOUND, "Servable not found for request: Latest(nobody)", metadata, request)
 
 
+@pytest.mark.rule("grpc.services", "status.newest-first", "status.labels", "status.unknown")
 def test_status(client: Client) -> None:
     """Contract 7: newest first; a label is ignored."""
     request = client.GetModelStatusRequest(model_spec={"name": "half_plus_two"})
@@ -644,12 +674,14 @@ def test_status(client: Client) -> None:
 # Reload.
 
 
+@pytest.mark.rule("reload.replaces")
 def test_reload_is_off(client: Client) -> None:
     request = client.ReloadConfigRequest(config={"model_config_list": {}})
     details = fails(grpc.StatusCode.PERMISSION_DENIED, "", client.models.HandleReloadConfigRequest, request)
     assert "is off" in details
 
 
+@pytest.mark.rule("reload.replaces", "reload.waits", "reload.errors", "reload.lists-only", "config.absolute-paths")
 def test_reload_replaces_the_models(tmp_path: Path) -> None:
     """Contract 11: it returns once the new models are available; left-out ones are unloaded; only lists are taken."""
     for name, scale in (("old", 2.0), ("new", 3.0)):
@@ -679,6 +711,7 @@ def test_reload_replaces_the_models(tmp_path: Path) -> None:
     repository.close()
 
 
+@pytest.mark.rule("grpc.which-version", "grpc.spec-of-the-answer", "labels.available-versions", "reload.errors")
 def test_a_label_is_asked_for_and_moved(tmp_path: Path) -> None:
     """Contract 8: the answer names the version, never the label; contract 11: a reload moves a label, to versions that
     are available only."""
@@ -757,6 +790,7 @@ def test_many_clients_get_their_own_answers(client: Client) -> None:
         assert all(threads.map(one, range(101)))
 
 
+@pytest.mark.rule("grpc.tensors-out")
 def test_outputs_as_tensor_content(repository: ModelRepository) -> None:
     """Contract 8: `--enable_serialization_as_tensor_content`."""
     server = GrpcServer(repository, tensor_content=True)
@@ -769,6 +803,7 @@ def test_outputs_as_tensor_content(repository: ModelRepository) -> None:
     server.stop(0)
 
 
+@pytest.mark.rule("examples.method-names")
 def test_method_names_are_checked_by_option(repository: ModelRepository) -> None:
     server = GrpcServer(repository, check_method_names=True)
     server.start()
@@ -784,6 +819,7 @@ def test_method_names_are_checked_by_option(repository: ModelRepository) -> None
     server.stop(0)
 
 
+@pytest.mark.rule("flags.grpc-socket")
 def test_a_unix_socket(repository: ModelRepository, tmp_path: Path) -> None:
     """Contract 10: `--grpc_socket_path`, with or without a port."""
     path = tmp_path / "s"
@@ -803,6 +839,7 @@ def test_a_taken_port_is_said_before_anything_is_loaded(server: GrpcServer, repo
         GrpcServer(repository, port=server.port)
 
 
+@pytest.mark.rule("start.waits")
 def test_it_listens_only_once_it_can_answer(repository: ModelRepository) -> None:
     """Contract 11: the ports open after the models are loaded."""
     server = GrpcServer(repository)
@@ -816,6 +853,7 @@ def test_it_listens_only_once_it_can_answer(repository: ModelRepository) -> None
     server.stop()  # before it started
 
 
+@pytest.mark.rule("flags.grpc-channel-arguments")
 def test_channel_arguments() -> None:
     """Contract 10: `--grpc_channel_arguments`, k=v,k=v."""
     assert parse_channel_arguments("") == {}
@@ -827,6 +865,7 @@ def test_channel_arguments() -> None:
         parse_channel_arguments("grpc.max_connection_age_ms")
 
 
+@pytest.mark.rule("flags.grpc-channel-arguments")
 def test_channel_arguments_win(repository: ModelRepository) -> None:
     server = GrpcServer(repository, channel_arguments={"grpc.max_receive_message_length": 1000})
     server.start()
@@ -838,6 +877,7 @@ def test_channel_arguments_win(repository: ModelRepository) -> None:
     server.stop(0)
 
 
+@pytest.mark.rule("grpc.health")
 def test_health(repository: ModelRepository) -> None:
     """Contract 8: services `ModelService` and `PredictionService`, by option."""
     from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -857,12 +897,14 @@ def test_health(repository: ModelRepository) -> None:
         stopping.join()
 
 
+@pytest.mark.rule("grpc.health", "grpc.no-reflection")
 def test_health_and_reflection_are_off_by_default(client: Client) -> None:
     """Contract 8: health only by flag, no reflection."""
     for service in ("grpc.health.v1.Health/Check", "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"):
         fails(grpc.StatusCode.UNIMPLEMENTED, "", client.channel.unary_unary(f"/{service}"), b"")
 
 
+@pytest.mark.rule("grpc.no-reflection", "grpc.services")
 def test_reflection(repository: ModelRepository) -> None:
     from google.protobuf import descriptor_pb2
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc

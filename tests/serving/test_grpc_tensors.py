@@ -56,6 +56,7 @@ def parsed_by_tensorflow(message: Any) -> Any:
             return session.run("x:0")
 
 
+@pytest.mark.rule("grpc.tensors-in", "grpc.tensors-out", "grpc.every-dtype")
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("as_content", [False, True])
 def test_every_dtype_goes_both_ways(name: str, as_content: bool) -> None:
@@ -76,6 +77,7 @@ def test_every_dtype_goes_both_ways(name: str, as_content: bool) -> None:
     np.testing.assert_array_equal(read, array)
 
 
+@pytest.mark.rule("grpc.tensors-in", "grpc.tensors-out", "grpc.every-dtype")
 @pytest.mark.parametrize("as_content", [False, True])
 def test_strings_go_both_ways(as_content: bool) -> None:
     from tensorflow.core.framework import tensor_pb2
@@ -103,6 +105,7 @@ def test_scalars_and_empty_tensors_go_both_ways(name: str) -> None:
         np.testing.assert_array_equal(read, array)
 
 
+@pytest.mark.rule("grpc.tensors-in")
 @pytest.mark.parametrize(
     "text",
     [
@@ -130,6 +133,7 @@ def test_short_fields_are_filled_as_tensorflow_fills_them(text: str) -> None:
     np.testing.assert_array_equal(read, expected)
 
 
+@pytest.mark.rule("grpc.unreadable-tensors")
 @pytest.mark.parametrize(
     "text",
     [
@@ -157,6 +161,7 @@ def test_unreadable_tensors_are_refused(text: str) -> None:
     assert raised.value.code == Code.INVALID_ARGUMENT
 
 
+@pytest.mark.rule("grpc.unreadable-tensors")
 @pytest.mark.parametrize("dtype", ["DT_FLOAT", "DT_STRING", "DT_BOOL", "DT_COMPLEX128"])
 @pytest.mark.parametrize(
     "sizes", [(2**40,), (2**31, 2**31), (2**62, 2**62, 2**62), (2**63 - 1,), (0, 2**62, 2**62, 2**62)]
@@ -174,6 +179,7 @@ def test_a_huge_shape_with_little_content_takes_neither_time_nor_memory(dtype: s
     tracemalloc.stop()
 
 
+@pytest.mark.rule("grpc.unreadable-tensors")
 def test_a_constant_in_one_value_may_be_large() -> None:
     count = MAX_FILLED_BYTES // 4
     read = array_from_proto(proto(f"dtype: DT_FLOAT {shape(count)} float_val: 2"), "x")

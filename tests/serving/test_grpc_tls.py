@@ -80,6 +80,7 @@ def asks(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Statu
         return None
 
 
+@pytest.mark.rule("flags.tls")
 def test_the_server_proves_who_it_is(certificates: Certificates, repository: ModelRepository, tmp_path: Path) -> None:
     server = GrpcServer(repository, ssl_config_file=certificates.config(tmp_path / "ssl"))
     server.start()
@@ -93,6 +94,7 @@ def test_the_server_proves_who_it_is(certificates: Certificates, repository: Mod
     server.stop(0)
 
 
+@pytest.mark.rule("flags.tls")
 def test_clients_prove_who_they_are(certificates: Certificates, repository: ModelRepository, tmp_path: Path) -> None:
     """`client_verify: true`."""
     config = certificates.config(tmp_path / "ssl", custom_ca=True, client_verify=True)
@@ -110,6 +112,7 @@ def test_clients_prove_who_they_are(certificates: Certificates, repository: Mode
     server.stop(0)
 
 
+@pytest.mark.rule("flags.tls")
 def test_a_bad_config_is_told(certificates: Certificates, repository: ModelRepository, tmp_path: Path) -> None:
     path = tmp_path / "ssl"
     with pytest.raises(ServingError, match="Cannot read the SSL config file") as raised:

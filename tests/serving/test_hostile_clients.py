@@ -74,6 +74,7 @@ def read_answer(client: socket.socket) -> tuple[int, bytes]:
 # Sizes
 
 
+@pytest.mark.rule("rest.body-size")
 def test_a_body_that_says_it_is_too_long_is_refused_before_it_comes(server: EmbeddedServer, answers) -> None:
     status, body = exchange(server.port, request(b"", length=LIMIT + 1))
     assert status == 413
@@ -81,6 +82,7 @@ def test_a_body_that_says_it_is_too_long_is_refused_before_it_comes(server: Embe
     answers()
 
 
+@pytest.mark.rule("rest.body-size")
 def test_a_body_without_end_is_refused_at_the_limit(server: EmbeddedServer, answers) -> None:
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
@@ -112,6 +114,7 @@ def test_a_head_without_end_is_refused(server: EmbeddedServer, answers) -> None:
     answers()
 
 
+@pytest.mark.rule("rest.gzip")
 def test_gzip_that_unpacks_to_very_much_counts_as_empty(app: RestApplication) -> None:
     """Contract section 1: a limit of 100 MiB; what is beyond counts as an empty body."""
     bomb = gzip.compress(b" " * (101 * 2**20))
@@ -122,6 +125,7 @@ def test_gzip_that_unpacks_to_very_much_counts_as_empty(app: RestApplication) ->
     assert time.perf_counter() - began < 10
 
 
+@pytest.mark.rule("json.deep-nesting")
 def test_nesting_of_500000_levels_is_an_error_and_no_crash(app: RestApplication) -> None:
     """Contract section 3."""
     for opening in (b"[", b'{"a":'):
@@ -132,6 +136,7 @@ def test_nesting_of_500000_levels_is_an_error_and_no_crash(app: RestApplication)
 # Time
 
 
+@pytest.mark.rule("rest.body-size")
 def test_clients_that_say_nothing_are_closed_and_block_nobody(models: Path, repository: ModelRepository) -> None:
     app = asgi_app(RestApplication(repository), num_threads=2, body_seconds=1)
     server = HttpServer(app, "127.0.0.1", 0, head_seconds=1)
@@ -203,6 +208,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(repository: ModelReposi
     assert max(seconds for _, seconds in refused) < min(answered)
 
 
+@pytest.mark.rule("rest.timeout")
 def test_what_has_waited_too_long_is_not_run(app: RestApplication) -> None:
     body = b'{"signature_name": "spin", "instances": [100000000]}'
     began = time.perf_counter()

@@ -52,6 +52,7 @@ def asks(signature: str, *examples: Any, model: str = "any") -> dict[str, Any]:
     }
 
 
+@pytest.mark.rule("warmup.kinds", "warmup.signature", "warmup.flags")
 def test_all_kinds_are_replayed_in_order(version: Path) -> None:
     """Model name and version in the requests do not matter, the signature does; empty means serving_default."""
     import tensorflow as tf
@@ -86,6 +87,7 @@ def test_all_kinds_are_replayed_in_order(version: Path) -> None:
     servable.close()
 
 
+@pytest.mark.rule("warmup.failures", "warmup.other-kinds")
 @pytest.mark.parametrize(
     ("log", "code", "message"),
     [

@@ -10,6 +10,7 @@ from keras_seqattn.serving.errors import Code, ServingError
 from keras_seqattn.serving.rest.json_dialect import parse, parse_exactly, utf8
 
 
+@pytest.mark.rule("json.not-numbers", "json.text-after", "json.bom", "json.first-duplicate-wins")
 @pytest.mark.parametrize(
     ("body", "value"),
     [
@@ -38,11 +39,13 @@ def test_the_dialect_is_read(body: bytes, value: object) -> None:
     assert parse_exactly(body) == value
 
 
+@pytest.mark.rule("json.not-numbers")
 @pytest.mark.parametrize("body", [b"NaN", b"-NaN"])
 def test_nan_is_a_number(body: bytes) -> None:
     assert math.isnan(parse(body))
 
 
+@pytest.mark.rule("json.error-and-offset", "json.strict", "json.not-numbers")
 @pytest.mark.parametrize(
     ("body", "text", "offset"),
     [
@@ -89,12 +92,14 @@ def test_errors_tell_what_is_wrong_and_at_which_byte(body: bytes, text: str, off
     assert raised.value.message == f"JSON Parse error: {text} at offset: {offset}"
 
 
+@pytest.mark.rule("json.empty-body")
 def test_an_empty_body_is_its_own_error() -> None:
     with pytest.raises(ServingError) as raised:
         parse(b"")
     assert raised.value.message == "JSON Parse error: The document is empty"
 
 
+@pytest.mark.rule("json.deep-nesting")
 def test_half_a_million_levels_do_not_crash() -> None:
     depth = 500_000
     value = parse(b"[" * depth + b"]" * depth)

@@ -7,6 +7,7 @@ from keras_seqattn.serving.rest.json_dialect import parse
 from keras_seqattn.serving.rest.json_text import decimals, error_document, quote, string
 
 
+@pytest.mark.rule("answer.decimals", "answer.not-numbers")
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -19,6 +20,7 @@ def test_floats_take_six_digits_where_they_are_enough_and_else_nine(value: float
     assert decimals(np.array([value], np.float32)) == [text]
 
 
+@pytest.mark.rule("answer.decimals")
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1 / 3, "0.33333333333333331"), (0.1, "0.1"), (1e300, "1e+300"), (123456789.0, "123456789.0"), (2.5, "2.5")],
@@ -27,6 +29,7 @@ def test_doubles_take_six_digits_where_they_are_enough_and_else_seventeen(value:
     assert decimals(np.array([value])) == [text]
 
 
+@pytest.mark.rule("answer.decimals")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_written_numbers_read_back_as_the_same_numbers(rng: np.random.Generator, dtype: type) -> None:
     bits = rng.integers(0, 2**32, 3000, dtype=np.uint32)
@@ -40,14 +43,17 @@ def test_no_numbers_give_no_texts() -> None:
     assert decimals(np.zeros(0, np.float32)) == []
 
 
+@pytest.mark.rule("answer.strings")
 def test_strings_escape_only_what_they_must() -> None:
     assert string('é/\x7f"\\\n\t\b\f\r\x00\x1f') == r'"é/' + "\x7f" + r'\"\\\n\t\b\f\r\u0000\u001F"'
 
 
+@pytest.mark.rule("error.one-key")
 def test_an_error_has_exactly_one_key() -> None:
     assert error_document('a "b"\n') == b'{\n    "error": "a \\"b\\"\\n"\n}'
 
 
+@pytest.mark.rule("error.quotations")
 @pytest.mark.parametrize(
     ("document", "text"),
     [
@@ -64,6 +70,7 @@ def test_quotations_are_laid_out_as_rapidjson_does(document: bytes, text: str) -
     assert quote(parse(document)) == text
 
 
+@pytest.mark.rule("error.quotations")
 def test_quotations_stop_after_256_bytes_but_never_inside_a_string() -> None:
     assert len(quote(list(range(10_000)))) < 300
     assert quote("x" * 7000) == '"' + "x" * 7000 + '"'

@@ -7,6 +7,7 @@ import pytest
 from keras_seqattn.serving import RestApplication
 
 
+@pytest.mark.rule("status.answer")
 def test_status_lists_versions_with_all_fields(app: RestApplication) -> None:
     response = app.handle("GET", "/v1/models/half_plus_two")
     assert response.status == 200
@@ -17,12 +18,14 @@ def test_status_lists_versions_with_all_fields(app: RestApplication) -> None:
     )
 
 
+@pytest.mark.rule("status.labels", "url.status-and-metadata", "url.case")
 @pytest.mark.parametrize("suffix", ["/versions/123", "/labels/unknown", "/METADATA"])
 def test_status_of_a_version_and_by_an_ignored_label(app: RestApplication, suffix: str) -> None:
     document = json.loads(app.handle("GET", f"/v1/models/half_plus_two{suffix}").body)
     assert [status["version"] for status in document["model_version_status"]] == ["123"]
 
 
+@pytest.mark.rule("status.unknown", "metadata.unknown", "url.query")
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
@@ -39,6 +42,7 @@ def test_unknown_models_and_versions(app: RestApplication, path: str, status: in
     assert (response.status, json.loads(response.body)) == (status, {"error": message})
 
 
+@pytest.mark.rule("metadata.answer", "metadata.all-fields", "metadata.every-signature")
 def test_metadata_tells_each_signature_with_all_fields(app: RestApplication) -> None:
     response = app.handle("GET", "/v1/models/half_plus_two/metadata")
     assert response.body.decode().startswith(

@@ -40,18 +40,21 @@ def value(metrics: ServerMetrics, name: str, **labels: str) -> float | None:
 # The three examples are those of TensorFlow Serving's util/prometheus_exporter_test.cc.
 
 
+@pytest.mark.rule("monitoring.format")
 def test_a_counter_is_written_as_tensorflow_serving_writes_it() -> None:
     counter = Counter(":test:path:total", "name")
     counter.add("abc", amount=2)
     assert list(counter.lines()) == ["# TYPE :test:path:total counter", ':test:path:total{name="abc"} 2']
 
 
+@pytest.mark.rule("monitoring.format")
 def test_a_gauge_is_written_as_tensorflow_serving_writes_it() -> None:
     gauge = Gauge(":test:path:gague", "x", "y")
     gauge.set("abc", "def", value=5)
     assert list(gauge.lines()) == ["# TYPE :test:path:gague gauge", ':test:path:gague{x="abc",y="def"} 5']
 
 
+@pytest.mark.rule("monitoring.format", "monitoring.buckets")
 def test_a_histogram_is_written_as_tensorflow_serving_writes_it() -> None:
     histogram = Histogram(":test:path:histogram", "status", limits=exponential_limits(1, 2, 10))
     for one in (2, 20, 200):
@@ -65,6 +68,7 @@ def test_a_histogram_is_written_as_tensorflow_serving_writes_it() -> None:
     ]
 
 
+@pytest.mark.rule("monitoring.format")
 def test_label_values_are_escaped() -> None:
     counter = Counter(":test:path:total", "name")
     counter.add('"abc\\"', amount=2)
@@ -76,6 +80,7 @@ def test_label_values_are_escaped() -> None:
     metrics.exposition().decode("utf-8")
 
 
+@pytest.mark.rule("monitoring.request-count")
 def test_rest_requests_of_every_kind_count_and_grpc_inferences_do() -> None:
     metrics = ServerMetrics()
     for api in ("Predict", "Classify", "Regress", "GetModelStatus", "GetModelMetadata"):
@@ -84,6 +89,7 @@ def test_rest_requests_of_every_kind_count_and_grpc_inferences_do() -> None:
     assert value(metrics, ":tensorflow:serving:request_count", model_name="m", status="OK") == 5 + 3
 
 
+@pytest.mark.rule("monitoring.request-latency", "monitoring.buckets")
 def test_the_latency_is_that_of_successes_by_api_and_entrypoint() -> None:
     metrics = ServerMetrics()
     metrics.on_request(record())
@@ -103,6 +109,7 @@ def test_the_latency_is_that_of_successes_by_api_and_entrypoint() -> None:
     assert value(metrics, ":tensorflow:serving:request_count", model_name="m", status="INVALID_ARGUMENT") == 1
 
 
+@pytest.mark.rule("monitoring.format", "monitoring.examples-loads-warm-ups")
 def test_there_are_type_lines_and_no_help() -> None:
     text = ServerMetrics().exposition().decode()
     assert "# HELP" not in text
@@ -118,6 +125,7 @@ def test_there_are_type_lines_and_no_help() -> None:
         assert name in names
 
 
+@pytest.mark.rule("monitoring.examples-loads-warm-ups")
 def test_examples_are_counted_where_requests_have_some() -> None:
     metrics = ServerMetrics()
     metrics.on_request(record("Classify", num_examples=3))
@@ -128,6 +136,7 @@ def test_examples_are_counted_where_requests_have_some() -> None:
     assert value(metrics, ":tensorflow:serving:request_example_counts_count", model="m") == 2
 
 
+@pytest.mark.rule("monitoring.runtime-latency", "monitoring.examples-loads-warm-ups")
 def test_runs_batches_loads_and_warm_ups_have_metrics() -> None:
     metrics = ServerMetrics()
     metrics.observe_run("m", "serving_default", 0.001, batch_size=3)
@@ -194,6 +203,7 @@ def test_counting_a_request_takes_microseconds() -> None:
     assert best < 30e-6
 
 
+@pytest.mark.rule("monitoring.off", "monitoring.config")
 def test_the_monitoring_config_file_turns_metrics_on(tmp_path: Path) -> None:
     file = tmp_path / "monitoring.config"
     file.write_text('prometheus_config { enable: true path: "/metrics" }')

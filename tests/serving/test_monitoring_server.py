@@ -24,6 +24,13 @@ def page(url: str) -> tuple[int, str, str]:
             return error.code, error.headers["Content-Type"], error.read().decode()
 
 
+@pytest.mark.rule(
+    "monitoring.config",
+    "monitoring.page",
+    "monitoring.request-count",
+    "monitoring.request-latency",
+    "monitoring.examples-loads-warm-ups",
+)
 def test_a_server_tells_of_its_requests(models: Path, tmp_path: Path) -> None:
     log, path = tmp_path / "access.jsonl", str(models / "half_plus_two")
     with EmbeddedServer({"m": path}, metrics_path=DEFAULT_PATH, access_log=log) as server, Client(server.url) as client:

@@ -128,6 +128,7 @@ def test_the_list_of_models_has_versions_labels_and_signatures(server: EmbeddedS
     }
 
 
+@pytest.mark.rule("url.outside-v1")
 def test_a_server_can_do_without_the_page(tmp_path: Path) -> None:
     with EmbeddedServer([], enable_playground=False) as server, pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{server.url}/")

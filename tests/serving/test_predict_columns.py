@@ -16,6 +16,7 @@ from keras_seqattn.serving.rest import predict_json
 from tests.serving.conftest import DTYPES, Asker
 
 
+@pytest.mark.rule("predict.columns-of-one-input", "answer.keys", "answer.one-output")
 def test_columns_are_answered_one_element_a_line(half: Asker) -> None:
     assert half.raw('{"inputs": [1.0, 2]}') == (200, '{\n    "outputs": [\n        2.5,\n        3.0\n    ]\n}')
 
@@ -28,6 +29,7 @@ def test_nested_columns_are_indented_by_level(many: Asker) -> None:
     )
 
 
+@pytest.mark.rule("predict.columns-by-name", "answer.several-outputs")
 def test_several_outputs_make_one_object(many: Asker) -> None:
     inputs = {"a": [[1, 2], [3, 5], [7, 11]], "b": [2, 3, 5], "s": ["x", "y", "z"], "extra": None}
     status, text = many.raw(json.dumps({"signature_name": "several", "inputs": inputs}))
@@ -37,18 +39,27 @@ def test_several_outputs_make_one_object(many: Asker) -> None:
     assert text.endswith("            18.0\n        ]\n    }\n}")
 
 
+@pytest.mark.rule("predict.columns-of-any-rank", "answer.columns")
 def test_a_scalar_has_no_brackets_on_either_side(many: Asker) -> None:
     assert many.raw('{"signature_name": "total", "inputs": [1, 2, 3]}')[1] == '{\n    "outputs": 6.0\n}'
     assert many.answer('{"signature_name": "add", "inputs": {"a": 2, "b": 3}}') == {"outputs": 5.0}
     assert many.answer('{"signature_name": "total", "inputs": 7}') == {"outputs": 7.0}
 
 
+@pytest.mark.rule("predict.columns-of-any-rank")
 def test_inputs_need_not_share_their_first_dimension(many: Asker) -> None:
     assert many.answer('{"signature_name": "add", "inputs": {"a": [[1], [2]], "b": [10]}}') == {
         "outputs": [[11.0], [12.0]]
     }
 
 
+@pytest.mark.rule(
+    "predict.columns-by-name",
+    "predict.columns-of-one-input",
+    "predict.dense",
+    "predict.base64-errors",
+    "predict.wrong-type",
+)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -78,6 +89,7 @@ def test_errors(many: Asker, body: str, message: str) -> None:
     assert many.error(body) == message
 
 
+@pytest.mark.rule("predict.dtypes-beyond-json", "answer.dtypes-beyond-json")
 def test_unsupported_dtypes_are_unimplemented_in_columns_and_cannot_be_written(many: Asker) -> None:
     assert many.error('{"signature_name": "from_halves", "inputs": [1.5]}', status=501) == (
         "Conversion of JSON Value: 1.5 to type: half"
@@ -102,6 +114,14 @@ BAD = {
 KINDS = {"{": "Object", "n": "Null", "t": "True", "f": "False", '"': "String"}
 
 
+@pytest.mark.rule(
+    "predict.floats",
+    "predict.narrow-integers",
+    "predict.wide-integers",
+    "predict.booleans",
+    "predict.strings",
+    "answer.integers-and-booleans",
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_each_dtype_takes_its_own_literals(many: Asker, dtype: str) -> None:
     body = f'{{"signature_name": "same_{DTYPES[dtype]}", "inputs": [{", ".join(GOOD[dtype])}]}}'
@@ -110,6 +130,15 @@ def test_each_dtype_takes_its_own_literals(many: Asker, dtype: str) -> None:
     assert str(answer) == str([float(value) for value in expected] if dtype in ("float", "double") else expected)
 
 
+@pytest.mark.rule(
+    "predict.wrong-type",
+    "predict.null",
+    "predict.whole-numbers",
+    "predict.narrow-integers",
+    "predict.wide-integers",
+    "predict.booleans",
+    "predict.strings",
+)
 @pytest.mark.parametrize(("dtype", "literal"), [(dtype, literal) for dtype in BAD for literal in BAD[dtype]])
 def test_each_dtype_refuses_others(many: Asker, dtype: str, literal: str) -> None:
     message = many.error(f'{{"signature_name": "same_{DTYPES[dtype]}", "inputs": [{literal}]}}')
@@ -118,23 +147,27 @@ def test_each_dtype_refuses_others(many: Asker, dtype: str, literal: str) -> Non
     assert message.endswith(f" Type: {kind} is not of expected type: {dtype}")
 
 
+@pytest.mark.rule("predict.narrow-integers")
 def test_narrow_integers_wrap(many: Asker) -> None:
     assert many.answer('{"signature_name": "same_int8", "inputs": [128, 300, -129]}') == {"outputs": [-128, 44, 127]}
     assert many.answer('{"signature_name": "same_uint8", "inputs": [-1, 256]}') == {"outputs": [255, 0]}
 
 
+@pytest.mark.rule("predict.base64", "predict.base64-alphabet")
 @pytest.mark.parametrize("encoded", ["aGVsbG8=", "aGVsbG8", " aG Vs\\nbG8= "])
 def test_base64_may_stand_for_any_string(many: Asker, encoded: str) -> None:
     body = f'{{"signature_name": "text", "instances": [{{"b64": "{encoded}"}}, "x"]}}'
     assert many.answer(body) == {"predictions": ["HELLO", "X"]}
 
 
+@pytest.mark.rule("predict.base64-errors", "predict.base64-alphabet")
 @pytest.mark.parametrize("encoded", ["aGVsbG8==", "aGVsb-8=", "a", "aGVsbG8=x"])
 def test_what_is_not_standard_base64_is_refused(many: Asker, encoded: str) -> None:
     body = f'{{"signature_name": "picture", "inputs": {{"b64": "{encoded}"}}}}'
     assert many.error(body) == "Unable to base64 decode"
 
 
+@pytest.mark.rule("answer.bytes")
 def test_outputs_named_bytes_are_written_in_base64(many: Asker) -> None:
     binary = base64.b64encode(b"\x00\xff\x80").decode()
     body = f'{{"signature_name": "picture", "inputs": {{"b64": "{binary}"}}}}'
@@ -147,12 +180,14 @@ def test_outputs_named_bytes_are_written_in_base64(many: Asker) -> None:
     )
 
 
+@pytest.mark.rule("answer.strings")
 def test_other_strings_are_written_raw_even_if_they_are_not_utf8(app: RestApplication) -> None:
     body = b'{"signature_name": "same_string", "inputs": ["\xff\xc3\xa9\\n"]}'
     response = app.handle("POST", "/v1/models/many:predict", body)
     assert response.body == b'{\n    "outputs": [\n        "\xff\xc3\xa9\\n"\n    ]\n}'
 
 
+@pytest.mark.rule("answer.rows", "answer.columns")
 def test_rows_need_a_batch_dimension_of_one_size(many: Asker) -> None:
     assert many.error('{"signature_name": "total", "instances": [1]}') == "Tensor name: y has no shape information "
     assert many.error('{"signature_name": "uneven", "instances": [1, 2, 3]}') == (
@@ -161,6 +196,7 @@ def test_rows_need_a_batch_dimension_of_one_size(many: Asker) -> None:
     assert many.answer('{"signature_name": "uneven", "inputs": [1]}') == {"outputs": {"a": [1.0], "b": [1.0, 1.0]}}
 
 
+@pytest.mark.rule("error.of-ops")
 def test_errors_of_ops_keep_their_code_and_text(many: Asker) -> None:
     message = many.error('{"signature_name": "matrix", "instances": [[1, 2, 3]]}')
     # TensorFlow names the function too where it has not inlined it.

@@ -8,14 +8,17 @@ import pytest
 from tests.serving.conftest import Asker
 
 
+@pytest.mark.rule("predict.rows", "predict.rows-of-one-input", "answer.keys", "answer.one-output")
 def test_rows_are_answered_in_tensorflow_servings_layout(half: Asker) -> None:
     assert half.raw('{"instances": [1.0, 2, 5]}') == (200, '{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}')
 
 
+@pytest.mark.rule("predict.rows-of-one-input")
 def test_rows_of_one_input_may_be_objects_with_its_name(half: Asker) -> None:
     assert half.answer('{"instances": [{"x": 1}, {"x": 2}]}') == {"predictions": [2.5, 3.0]}
 
 
+@pytest.mark.rule("predict.rows-of-several-inputs", "answer.several-outputs")
 def test_several_outputs_make_an_object_a_row(many: Asker) -> None:
     rows = [{"a": [1, 2], "b": 3, "s": "x"}, {"s": "é", "b": 5, "a": [7, 11]}]
     status, text = many.raw(json.dumps({"signature_name": "several", "instances": rows}))
@@ -25,11 +28,13 @@ def test_several_outputs_make_an_object_a_row(many: Asker) -> None:
     assert text == '{\n    "predictions": [\n' + first + ",\n" + second + "\n    ]\n}"
 
 
+@pytest.mark.rule("predict.rows")
 def test_nested_rows_stand_on_one_line(many: Asker) -> None:
     body = '{"signature_name": "same_int32", "instances": [[[1, 2, 3]], [[5, 7, 11]]]}'
     assert many.raw(body)[1] == '{\n    "predictions": [[[1, 2, 3]], [[5, 7, 11]]\n    ]\n}'
 
 
+@pytest.mark.rule("predict.shape-of-the-signature")
 def test_the_shape_of_the_signature_is_not_checked(half: Asker) -> None:
     assert half.answer('{"instances": [[1, 2], [3, 4]]}') == {"predictions": [[2.5, 3.0], [3.5, 4.0]]}
 
@@ -39,12 +44,14 @@ def test_answers_may_have_another_number_of_rows(many: Asker) -> None:
     assert many.raw(body)[1] == '{\n    "predictions": [[], []\n    ]\n}'
 
 
+@pytest.mark.rule("predict.columns-of-any-rank", "answer.columns")
 def test_no_rows_in_the_answer_are_an_empty_list(many: Asker) -> None:
     body = '{"signature_name": "matrix", "inputs": []}'
     assert many(body)[0] == 400  # rank 1: the op complains
     assert many.raw('{"signature_name": "same_float32", "inputs": []}')[1] == '{\n    "outputs": []\n}'
 
 
+@pytest.mark.rule("predict.floats", "json.not-numbers", "answer.not-numbers")
 @pytest.mark.parametrize(
     ("text", "value"),
     [("NaN", "NaN"), ("-Infinity", "-Infinity"), ("Inf", "Infinity"), ("1e39", "Infinity"), ("1e-50", "2.0")],
@@ -53,6 +60,7 @@ def test_floats_take_any_number(half: Asker, text: str, value: str) -> None:
     assert half.raw(f'{{"instances": [{text}]}}')[1] == f'{{\n    "predictions": [{value}\n    ]\n}}'
 
 
+@pytest.mark.rule("rest.gzip", "rest.content-type")
 def test_a_gzipped_body_is_inflated_and_a_corrupt_one_counts_as_empty(half: Asker) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
     body = gzip.compress(b'{"instances": [1]}')
@@ -66,6 +74,20 @@ def test_a_gzipped_body_is_inflated_and_a_corrupt_one_counts_as_empty(half: Aske
 DOCUMENT = "JSON Value: {\n"
 
 
+@pytest.mark.rule(
+    "predict.instances-or-inputs",
+    "predict.rows",
+    "predict.first-row-decides",
+    "predict.names-in-rows",
+    "predict.errors-in-rows",
+    "predict.rows-of-one-shape",
+    "predict.dense",
+    "predict.wrong-type",
+    "predict.null",
+    "json.signature-name",
+    "json.object-at-the-top",
+    "json.empty-body",
+)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -151,6 +173,9 @@ def test_errors_of_one_input(half: Asker, body: str, message: str) -> None:
     assert half.error(body) == message
 
 
+@pytest.mark.rule(
+    "predict.rows-of-several-inputs", "predict.names-in-rows", "predict.errors-in-rows", "predict.base64-errors"
+)
 @pytest.mark.parametrize(
     ("instances", "message"),
     [
@@ -190,12 +215,14 @@ def test_an_element_that_is_base64_is_no_object_of_inputs(many: Asker) -> None:
     )
 
 
+@pytest.mark.rule("error.quotations")
 def test_an_error_quotes_a_part_of_a_long_request(half: Asker) -> None:
     message = half.error(json.dumps({"instances": 5, "inputs": list(range(10_000))}))
     assert len(message) < 500
     assert message.endswith("keys to exist ")
 
 
+@pytest.mark.rule("json.deep-nesting")
 def test_deep_nesting_is_an_error_like_others(half: Asker) -> None:
     depth = 100_000
     assert half.error('{"instances": ' + "[" * depth + "1" + "]" * depth + "}") == "tensor parsing error: x"
@@ -203,6 +230,7 @@ def test_deep_nesting_is_an_error_like_others(half: Asker) -> None:
     assert message.endswith("Expecting tensor size: 1 but got: 0")
 
 
+@pytest.mark.rule("predict.dtypes-beyond-json", "predict.errors-in-rows")
 def test_unsupported_dtypes_are_invalid_in_rows(many: Asker) -> None:
     message = many.error('{"signature_name": "from_halves", "instances": [1]}')
     assert message == (

@@ -59,6 +59,7 @@ def test_the_wire_carries_what_the_application_answers(server: EmbeddedServer) -
         assert call(server, method, path, body) == (expected.status, expected.body), path
 
 
+@pytest.mark.rule("rest.keep-alive", "rest.plain-replies", "rest.content-type")
 def test_a_connection_is_kept_and_takes_chunked_bodies(server: EmbeddedServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     for value in (1, 2, 3):
@@ -92,6 +93,7 @@ def test_concurrent_requests_get_their_own_answers(server: EmbeddedServer) -> No
         assert all(threads.map(one, range(101)))
 
 
+@pytest.mark.rule("rest.timeout")
 def test_a_long_run_leaves_the_event_loop_free_and_times_out(server: EmbeddedServer) -> None:
     spin = '{"signature_name": "spin", "instances": [100000000000]}'
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
@@ -104,6 +106,7 @@ def test_a_long_run_leaves_the_event_loop_free_and_times_out(server: EmbeddedSer
         assert long.result()[0] == 504
 
 
+@pytest.mark.rule("rest.body-size")
 def test_a_large_body_is_taken(server: EmbeddedServer) -> None:
     status, body = call(server, "POST", "/v1/models/half_plus_two:predict", json.dumps({"instances": [0.5] * 500_000}))
     assert status == 200
@@ -134,6 +137,7 @@ def test_ask_tells_what_is_wrong(server: EmbeddedServer) -> None:
         ask(f"localhost:{port}", "dates", ["a"])
 
 
+@pytest.mark.rule("change.available")
 def test_a_new_version_takes_over_between_requests(tmp_path: Path) -> None:
     write_scaling_model(tmp_path / "m" / "1", 2.0)
     with EmbeddedServer({"m": tmp_path / "m"}, poll_wait_seconds=0.05) as server:
@@ -161,6 +165,7 @@ def test_a_taken_port_is_said_before_anything_is_loaded(server: EmbeddedServer, 
         EmbeddedServer({"m": tmp_path}, port=server.port)
 
 
+@pytest.mark.rule("start.fails")
 def test_a_model_that_does_not_load_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     with pytest.raises(ServingError, match="Version 1 of model m does not load: Could not find SavedModel"):
@@ -213,6 +218,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+@pytest.mark.rule("config.file")
 def test_the_process_serves_several_models_and_ends_well_on_sigterm(models: Path, tmp_path: Path) -> None:
     config = tmp_path / "models.config"
     entries = (
@@ -245,6 +251,7 @@ def test_the_process_serves_several_models_and_ends_well_on_sigterm(models: Path
         process.close()
 
 
+@pytest.mark.rule("start.fails")
 def test_the_process_ends_with_1_when_a_model_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     process = Process(
@@ -261,6 +268,7 @@ def test_the_process_ends_with_1_when_a_model_does_not_load(tmp_path: Path) -> N
         process.close()
 
 
+@pytest.mark.rule("start.waits", "versions.none-yet")
 def test_the_process_waits_for_a_version_and_can_be_interrupted(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     port = free_port()

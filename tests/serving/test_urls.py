@@ -18,6 +18,7 @@ def error(app: RestApplication, method: str, path: str, body: str = "", status: 
     return str(document["error"])
 
 
+@pytest.mark.rule("url.predict-classify-regress", "url.version-digits", "url.percent-encoding", "url.case")
 @pytest.mark.parametrize(
     "path",
     [
@@ -32,6 +33,7 @@ def test_predict_is_found(app: RestApplication, path: str) -> None:
     assert app.handle("POST", path, BODY).status == 200
 
 
+@pytest.mark.rule("url.malformed", "url.version-or-label", "url.version-digits", "url.case", "url.query")
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -57,6 +59,7 @@ def test_other_requests_are_malformed(app: RestApplication, method: str, path: s
     assert error(app, method, path, BODY) == f"Malformed request: {method} {path}"
 
 
+@pytest.mark.rule("url.missing-name")
 def test_a_name_is_needed(app: RestApplication) -> None:
     for path in ("/v1/models", "/v1/models/versions/1", "/v1/models/labels/a", "/v1/models/metadata/metadata"):
         if path.endswith("metadata/metadata"):
@@ -65,12 +68,14 @@ def test_a_name_is_needed(app: RestApplication) -> None:
             assert error(app, "GET", path) == "Missing model name in request."
 
 
+@pytest.mark.rule("url.outside-v1", "monitoring.off")
 @pytest.mark.parametrize("path", ["/", "/v2/models/m", "/v1", "/monitoring/prometheus/metrics", "/metrics"])
 def test_paths_outside_v1_are_plain_404s(app: RestApplication, path: str) -> None:
     response = app.handle("GET", path)
     assert (response.status, response.headers["Content-Type"]) == (404, "text/plain")
 
 
+@pytest.mark.rule("url.version-beyond-int64")
 def test_a_version_beyond_int64_gets_400_with_an_empty_body(app: RestApplication) -> None:
     for path in ("/v1/models/half_plus_two/versions/9223372036854775808", f"/v1/models/m/versions/{'9' * 5000}"):
         response = app.handle("GET", path)
@@ -79,6 +84,7 @@ def test_a_version_beyond_int64_gets_400_with_an_empty_body(app: RestApplication
     assert error(app, "GET", "/v1/models/m/versions/9223372036854775807", status=404)
 
 
+@pytest.mark.rule("error.unknown-model-or-version", "error.unknown-label", "url.percent-encoding")
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
@@ -98,6 +104,7 @@ def test_lookup_errors(app: RestApplication, path: str, status: int, message: st
     assert error(app, "POST", path, BODY, status) == message
 
 
+@pytest.mark.rule("error.unknown-signature", "json.signature-name")
 def test_an_unknown_signature_is_invalid(app: RestApplication) -> None:
     body = '{"signature_name": "s", "instances": [1]}'
     assert error(app, "POST", "/v1/models/half_plus_two:predict", body) == (
@@ -108,6 +115,7 @@ def test_an_unknown_signature_is_invalid(app: RestApplication) -> None:
     )
 
 
+@pytest.mark.rule("error.order-of-predict", "json.object-at-the-top", "json.signature-name")
 def test_errors_come_in_tensorflow_servings_order(app: RestApplication) -> None:
     assert "JSON Parse error" in error(app, "POST", "/v1/models/m:predict", "x")
     assert "Is not object" in error(app, "POST", "/v1/models/m:predict", "[]")
@@ -116,6 +124,7 @@ def test_errors_come_in_tensorflow_servings_order(app: RestApplication) -> None:
     assert '"s" not found' in error(app, "POST", "/v1/models/half_plus_two:predict", '{"signature_name": "s"}')
 
 
+@pytest.mark.rule("rest.options", "rest.cors")
 def test_options_is_for_web_origins(app: RestApplication) -> None:
     for origin, status in (("https://example.org", 200), ("http://localhost:3000", 200), ("null", 400), ("", 400)):
         response = app.handle("OPTIONS", "/v1/models/m:predict", headers={"Origin": origin})
@@ -123,6 +132,7 @@ def test_options_is_for_web_origins(app: RestApplication) -> None:
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
+@pytest.mark.rule("rest.cors")
 def test_cors_headers_come_with_every_reply_once_enabled(repository) -> None:  # type: ignore[no-untyped-def]
     app = RestApplication(repository, enable_cors=True)
     for method, path in (("OPTIONS", "/v1/x"), ("GET", "/v1/models/half_plus_two"), ("GET", "/v1/x"), ("PUT", "/v1/x")):
@@ -132,6 +142,7 @@ def test_cors_headers_come_with_every_reply_once_enabled(repository) -> None:  #
         assert headers["Access-Control-Allow-Headers"] == "Content-Type"
 
 
+@pytest.mark.rule("rest.timeout")
 def test_a_run_that_takes_too_long_is_cancelled(repository) -> None:  # type: ignore[no-untyped-def]
     app = RestApplication(repository, timeout_seconds=0.2)
     response = app.handle("POST", "/v1/models/many:predict", '{"signature_name": "spin", "instances": [100000000000]}')
