@@ -97,6 +97,7 @@ def ask(servable: BatchedServable, inputs: dict[str, Any], name: str = "serving_
     return lambda: servable.run(name, inputs, **options)
 
 
+@pytest.mark.rule("batching.merges")
 def test_concurrent_runs_of_a_signature_share_a_batch_and_get_their_own_rows(kitchen: Kitchen) -> None:
     """Section 12: merges concurrent runs of one signature along dimension 0 and splits the outputs."""
     servable = kitchen()
@@ -107,6 +108,7 @@ def test_concurrent_runs_of_a_signature_share_a_batch_and_get_their_own_rows(kit
     assert servable.queue_depth == 0
 
 
+@pytest.mark.rule("batching.merges")
 def test_several_inputs_stay_with_each_other(kitchen: Kitchen) -> None:
     """Section 12: inputs of one run are merged in the same order."""
     servable = kitchen()
@@ -115,6 +117,7 @@ def test_several_inputs_stay_with_each_other(kitchen: Kitchen) -> None:
     assert [answer["sum"].tolist() for answer in answers] == [[0], [101], [202], [303]]
 
 
+@pytest.mark.rule("batching.timeout")
 def test_a_batch_leaves_after_its_timeout(kitchen: Kitchen) -> None:
     """Section 12: batch_timeout_micros."""
     servable = kitchen(batch_timeout_micros=100_000)
@@ -125,6 +128,7 @@ def test_a_batch_leaves_after_its_timeout(kitchen: Kitchen) -> None:
     assert kitchen.sizes == [1, 1]
 
 
+@pytest.mark.rule("batching.pads")
 def test_batches_are_padded_up_to_an_allowed_size(kitchen: Kitchen) -> None:
     """Section 12: allowed_batch_sizes; the padding is in nobody's answer."""
     servable = kitchen(max_batch_size=8, allowed_batch_sizes=(4, 8))
@@ -143,6 +147,7 @@ def test_a_run_of_no_rows_has_the_shape_of_the_model(kitchen: Kitchen) -> None:
     assert kitchen.sizes == []
 
 
+@pytest.mark.rule("batching.full-queue")
 def test_a_full_queue_refuses_at_once(kitchen: Kitchen) -> None:
     """Section 12: max_enqueued_batches; a bounded queue answers UNAVAILABLE rather than grow."""
     servable = kitchen(max_batch_size=1, max_enqueued_batches=1)
@@ -205,6 +210,7 @@ def test_a_short_deadline_does_not_cancel_the_others_in_the_batch(kitchen: Kitch
     assert kitchen.sizes == [2, 2]
 
 
+@pytest.mark.rule("grpc.deadline")
 def test_a_batch_is_cancelled_when_all_its_deadlines_have_passed(kitchen: Kitchen) -> None:
     """Section 2: a timeout is DEADLINE_EXCEEDED, in a batch too."""
     servable = kitchen(max_batch_size=2, batch_timeout_micros=1_000_000)
@@ -215,6 +221,7 @@ def test_a_batch_is_cancelled_when_all_its_deadlines_have_passed(kitchen: Kitche
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.rule("error.of-ops")
 def test_an_error_reaches_the_runs_of_its_batch_and_no_other(kitchen: Kitchen) -> None:
     """Section 2: errors raised by graph ops keep their own code and text."""
     servable = kitchen(max_batch_size=2)
@@ -227,6 +234,7 @@ def test_an_error_reaches_the_runs_of_its_batch_and_no_other(kitchen: Kitchen) -
     assert together([ask(servable, rows(4), "positive"), ask(servable, rows(9), "positive")])[1]["y"].tolist() == [3]
 
 
+@pytest.mark.rule("batching.inputs")
 @pytest.mark.parametrize(
     ("signature", "inputs", "message"),
     [
@@ -250,6 +258,7 @@ def test_a_run_that_fits_in_no_batch_is_refused(
     assert message in raised.value.message
 
 
+@pytest.mark.rule("batching.outputs")
 @pytest.mark.parametrize(
     ("signature", "message"),
     [
@@ -268,6 +277,7 @@ def test_every_output_needs_a_batch_dimension(kitchen: Kitchen, signature: str, 
     assert raised.value.message.startswith(message)  # newer versions of TensorFlow add the sizes
 
 
+@pytest.mark.rule("batching.splits")
 def test_large_requests_are_split_if_asked(kitchen: Kitchen) -> None:
     """Section 12: enable_large_batch_splitting, max_execution_batch_size."""
     servable = kitchen(
@@ -279,6 +289,7 @@ def test_large_requests_are_split_if_asked(kitchen: Kitchen) -> None:
         servable.run("serving_default", rows(*range(9)))
 
 
+@pytest.mark.rule("batching.splits", "batching.sizes")
 def test_large_requests_are_split_into_allowed_sizes(kitchen: Kitchen) -> None:
     """Section 12: with splitting, the last allowed size is max_execution_batch_size."""
     servable = kitchen(
@@ -292,6 +303,7 @@ def test_large_requests_are_split_into_allowed_sizes(kitchen: Kitchen) -> None:
     assert sorted(kitchen.sizes) == [2, 4]
 
 
+@pytest.mark.rule("batching.different-shapes")
 def test_different_shapes_do_not_go_into_one_batch(kitchen: Kitchen) -> None:
     """Section 12: different shapes without padding are FAILED_PRECONDITION."""
     servable = kitchen(max_batch_size=2)
@@ -305,6 +317,7 @@ def test_different_shapes_do_not_go_into_one_batch(kitchen: Kitchen) -> None:
         )
 
 
+@pytest.mark.rule("batching.different-shapes")
 def test_different_shapes_are_padded_if_asked(kitchen: Kitchen) -> None:
     """Section 12: pad_variable_length_inputs, with the first value of each request."""
     servable = kitchen(max_batch_size=3, pad_variable_length_inputs=True)
@@ -319,6 +332,7 @@ def test_different_shapes_are_padded_if_asked(kitchen: Kitchen) -> None:
     assert kitchen.sizes == [3]
 
 
+@pytest.mark.rule("batching.different-shapes")
 def test_texts_and_tables_are_padded_too(kitchen: Kitchen) -> None:
     """Section 12: pad_variable_length_inputs, for strings and in each dimension but the first."""
     servable = kitchen(max_batch_size=2, pad_variable_length_inputs=True)

@@ -21,6 +21,7 @@ def written(folder: Path, text: str, name: str = "batching.txt") -> Path:
     return file
 
 
+@pytest.mark.rule("batching.parameters")
 def test_every_setting_is_read(tmp_path: Path) -> None:
     """Section 12: `x { value: n }` for most, `allowed_batch_sizes: n` repeated, `pad_variable_length_inputs: true`."""
     file = written(
@@ -50,6 +51,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.rule("batching.parameters")
 def test_what_is_left_out_has_the_defaults_of_tensorflow_serving(tmp_path: Path) -> None:
     """Section 12: batches of up to 1000 rows, no waiting, ten batches in the queue, a thread for each core."""
     parameters = read_batching_parameters(written(tmp_path, ""))
@@ -79,6 +81,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert raised.value.code == Code.NOT_FOUND
 
 
+@pytest.mark.rule("batching.sizes")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -116,6 +119,7 @@ def test_sizes_that_do_not_fit_together_are_refused(settings: dict[str, Any], me
     assert message in raised.value.message
 
 
+@pytest.mark.rule("batching.per-model")
 def test_each_version_may_bring_its_own(tmp_path: Path) -> None:
     """Section 12: per model, `batching_params.pbtxt` in the version directory; without it, no batching."""
     common = BatchingParameters(max_batch_size=7)

@@ -10,8 +10,8 @@ import pytest
 from keras_seqattn.serving import ModelConfig, ModelRepository, RestApplication, ServingError, VersionPolicy
 from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.loading import saved_model_loader
-from keras_seqattn.serving.models.signature import TensorSpec
-from keras_seqattn.serving.rest.predict_json import write_predict
+from keras_seqattn.serving.models.signature import Signature, TensorSpec
+from keras_seqattn.serving.rest.predict_json import read_predict, write_predict
 from tests.serving.conftest import Asker, function, write_saved_model, write_scaling_model
 from tests.serving.examples import write_examples_model
 
@@ -207,3 +207,21 @@ def test_a_version_that_does_not_load_is_told_with_its_error(tmp_path: Path) -> 
     assert (response.status, json.loads(response.body)) == (200, {"model_version_status": [failed]})
     assert post(app, "/v1/models/m/versions/3:predict", '{"inputs": 1}')[0] == 404
     repository.close()
+
+
+@pytest.mark.rule("predict.dtypes-beyond-json", "answer.dtypes-beyond-json")
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "uint16", "complex64", "complex128", "qint8"])
+def test_other_dtypes_are_neither_read_nor_written(dtype: str) -> None:
+    specs = {"x": TensorSpec("x:0", dtype, None)}
+    signature = Signature(specs, specs)
+    message = f"Conversion of JSON Value: 1 to type: {dtype}"
+    with pytest.raises(ServingError) as raised:
+        read_predict({"inputs": [1]}, signature, "serving_default")
+    assert (raised.value.code, raised.value.message) == (Code.UNIMPLEMENTED, message)
+    with pytest.raises(ServingError, match=message) as raised:
+        read_predict({"instances": [1]}, signature, "serving_default")
+    assert raised.value.code == Code.INVALID_ARGUMENT
+    for by_row in (True, False):
+        with pytest.raises(ServingError, match=f"Failed to write JSON value for tensor type: {dtype}$") as raised:
+            write_predict({"x": np.zeros(3, np.float16)}, specs, by_row=by_row)
+        assert raised.value.code == Code.INVALID_ARGUMENT

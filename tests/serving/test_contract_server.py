@@ -17,6 +17,7 @@ import pytest
 
 from keras_seqattn.serving import EmbeddedServer, ModelConfig, ModelRepository, ServerFlags, ServingError, parse_flags
 from keras_seqattn.serving.grpc.server import GrpcServer
+from keras_seqattn.serving.models.session_config import session_config
 from keras_seqattn.serving.monitoring.config import DEFAULT_PATH
 from keras_seqattn.serving.server import DEFAULT_REST_PORT, _configs, _follow_config_file, _server, start_profiler
 from tests.serving.conftest import write_scaling_model
@@ -162,6 +163,14 @@ def test_a_config_file_that_does_not_parse_stops_the_start(tmp_path: Path) -> No
     flags = parse_flags([f"--model_config_file={file}"])
     with pytest.raises(ServingError, match=r"Error parsing text-format tensorflow\.serving\.ModelServerConfig"):
         _configs(flags)
+
+
+@pytest.mark.rule("flags.gpu-memory")
+def test_a_share_of_the_memory_of_gpus_is_asked_for() -> None:
+    flags = parse_flags(["--model_base_path=/m", "--per_process_gpu_memory_fraction=0.25"])
+    config = session_config(per_process_gpu_memory_fraction=flags.per_process_gpu_memory_fraction)
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.25
+    assert parse_flags(["--model_base_path=/m"]).per_process_gpu_memory_fraction == 0
 
 
 @pytest.mark.rule("grpc.profiler")

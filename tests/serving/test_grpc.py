@@ -448,7 +448,7 @@ def test_a_run_gets_the_time_that_is_left(gate: tuple[Gate, ModelRepository]) ->
     assert endless == [None, None]
 
 
-@pytest.mark.rule("monitoring.request-count")
+@pytest.mark.rule("flags.threads")
 def test_beyond_the_limit_calls_fail_at_once(gate: tuple[Gate, ModelRepository]) -> None:
     servable, repository = gate
     server = GrpcServer(repository, max_threads=1, max_pending_calls=1)

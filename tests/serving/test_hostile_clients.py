@@ -178,6 +178,7 @@ def test_a_client_that_goes_in_the_middle_leaves_nothing(server: EmbeddedServer,
     assert len(os.listdir("/proc/self/fd")) <= before + 5
 
 
+@pytest.mark.rule("flags.threads")
 def test_more_requests_than_may_wait_are_refused_at_once(repository: ModelRepository) -> None:
     """Bounded queues: 503 rather than a queue that grows; the ones that wait are answered."""
     server = HttpServer(asgi_app(RestApplication(repository), num_threads=1, max_pending_requests=2), "127.0.0.1", 0)

@@ -48,6 +48,7 @@ def refused(repository: ModelRepository, *configs: ModelConfig) -> ServingError:
     return raised.value
 
 
+@pytest.mark.rule("labels.pointers")
 def test_a_label_is_a_pointer_for_requests(shop: Shop) -> None:
     """Section 11: labels are only pointers for requests; section 7: they do not stand in the status."""
     repository = repository_of(shop)
@@ -56,6 +57,7 @@ def test_a_label_is_a_pointer_for_requests(shop: Shop) -> None:
     assert shop.loaded == ["2", "1"]  # and not again
 
 
+@pytest.mark.rule("error.unknown-label")
 @pytest.mark.parametrize("name", ["m", "unheard_of"])
 def test_an_unknown_label_is_invalid_whatever_the_model(shop: Shop, name: str) -> None:
     """Section 2: unknown label, also of an unknown model: 400 `Unrecognized servable version label: L`."""
@@ -68,6 +70,7 @@ def test_an_unknown_label_is_invalid_whatever_the_model(shop: Shop, name: str) -
     assert raised.value.message == "Unrecognized servable version label: other"
 
 
+@pytest.mark.rule("labels.available-versions")
 def test_a_label_may_only_point_to_an_available_version(shop: Shop) -> None:
     """Section 11: else FAILED_PRECONDITION; nothing changes."""
     repository = repository_of(shop)
@@ -82,12 +85,14 @@ def test_a_label_may_only_point_to_an_available_version(shop: Shop) -> None:
         serving(repository, "canary")
 
 
+@pytest.mark.rule("labels.at-the-start")
 def test_labels_at_start_up_fail(shop: Shop) -> None:
     """Section 11: at start-up no version is available yet."""
     with pytest.raises(ServingError, match="Request to assign label to version 1 of model m, which is not currently"):
         ModelRepository([config(shop, stable=1)], shop.load)
 
 
+@pytest.mark.rule("labels.at-the-start")
 def test_labels_at_start_up_can_be_allowed(shop: Shop) -> None:
     """Section 11: the flag allows unavailable versions for labels that are not in use yet."""
     repository = ModelRepository([config(shop, stable=1, next=3)], shop.load, allow_labels_for_unavailable=True)
@@ -101,6 +106,7 @@ def test_labels_at_start_up_can_be_allowed(shop: Shop) -> None:
     )
 
 
+@pytest.mark.rule("labels.moving")
 def test_moving_a_label_always_needs_a_loaded_target(shop: Shop) -> None:
     """Section 11: even where unavailable versions are allowed."""
     repository = repository_of(shop, config(shop, stable=1), allow=True)
@@ -111,6 +117,7 @@ def test_moving_a_label_always_needs_a_loaded_target(shop: Shop) -> None:
     assert serving(repository, "stable") == 2
 
 
+@pytest.mark.rule("reload.replaces")
 def test_a_label_that_is_left_out_is_gone(shop: Shop) -> None:
     """Section 11: the new list replaces the old one, labels included."""
     repository = repository_of(shop)
@@ -120,6 +127,7 @@ def test_a_label_that_is_left_out_is_gone(shop: Shop) -> None:
         serving(repository, "canary")
 
 
+@pytest.mark.rule("labels.canary")
 def test_a_canary_is_promoted_and_rolled_back_by_its_label(shop: Shop) -> None:
     """Section 11: specific 1, 2, stable=1, canary=2; promote by moving the label, roll back by moving it back."""
     repository = repository_of(shop)
@@ -128,6 +136,7 @@ def test_a_canary_is_promoted_and_rolled_back_by_its_label(shop: Shop) -> None:
         assert (serving(repository, "stable"), serving(repository, "canary")) == (stable, canary)
 
 
+@pytest.mark.rule("labels.canary")
 def test_a_version_is_rolled_back_by_pinning_it(shop: Shop) -> None:
     """Section 11: roll back by pinning `specific`; the label of the version that goes points to nothing."""
     repository = repository_of(shop, config(shop, VersionPolicy("latest")))
@@ -138,6 +147,7 @@ def test_a_version_is_rolled_back_by_pinning_it(shop: Shop) -> None:
     assert states(repository) == {2: "END", 1: "AVAILABLE"}
 
 
+@pytest.mark.rule("labels.pointers")
 def test_a_label_outlives_its_version(shop: Shop) -> None:
     """Section 11: a label is only a pointer; requests by it then fail as those by the version's number."""
     repository = repository_of(shop)
@@ -148,6 +158,7 @@ def test_a_label_outlives_its_version(shop: Shop) -> None:
         serving(repository, "canary")
 
 
+@pytest.mark.rule("reload.waits", "reload.replaces")
 def test_a_reload_returns_once_new_models_are_available(shop: Shop, tmp_path: Path) -> None:
     """Section 11: the new list replaces the old one, left-out models are unloaded; returns once NEW models serve."""
     repository = repository_of(shop)
@@ -162,6 +173,7 @@ def test_a_reload_returns_once_new_models_are_available(shop: Shop, tmp_path: Pa
     timer.join()
 
 
+@pytest.mark.rule("reload.waits")
 def test_a_reload_does_not_wait_for_known_models(shop: Shop) -> None:
     """Section 11: returns once NEW models are available."""
     repository = repository_of(shop)
@@ -171,6 +183,7 @@ def test_a_reload_does_not_wait_for_known_models(shop: Shop) -> None:
     assert serving(repository) == 2
 
 
+@pytest.mark.rule("reload.errors")
 def test_a_reload_fails_with_a_new_model_that_does_not_load(shop: Shop, tmp_path: Path) -> None:
     """Section 11: the error comes back, and the config that was valid stays."""
     repository = repository_of(shop)
@@ -185,6 +198,7 @@ def test_a_reload_fails_with_a_new_model_that_does_not_load(shop: Shop, tmp_path
     assert repository.names() == ["m", "n"]
 
 
+@pytest.mark.rule("reload.waits")
 def test_a_reload_waits_no_longer_than_asked(shop: Shop, tmp_path: Path) -> None:
     """Section 8: the client's deadline is the time to wait."""
     repository = repository_of(shop)
@@ -203,6 +217,7 @@ def test_a_reload_ends_when_the_server_stops(shop: Shop, tmp_path: Path) -> None
     timer.join()
 
 
+@pytest.mark.rule("config.unique-names", "config.absolute-paths")
 def test_a_list_that_breaks_a_rule_changes_nothing(shop: Shop) -> None:
     """Section 11: names are unique, paths absolute."""
     repository = repository_of(shop)
@@ -212,6 +227,7 @@ def test_a_list_that_breaks_a_rule_changes_nothing(shop: Shop) -> None:
     assert serving(repository, "stable") == 1
 
 
+@pytest.mark.rule("config.file")
 def test_a_config_file_names_labels(tmp_path: Path) -> None:
     """Section 11: `version_labels { key value }`."""
     file = tmp_path / "models.config"
@@ -223,6 +239,7 @@ def test_a_config_file_names_labels(tmp_path: Path) -> None:
     assert len({read, read}) == 1  # can stand in a set
 
 
+@pytest.mark.rule("reload.lists-only")
 def test_a_config_of_another_kind_is_refused() -> None:
     """Section 11: `... Only ModelConfigList is currently supported`."""
     from tensorflow_serving.config import model_server_config_pb2

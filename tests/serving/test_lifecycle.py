@@ -70,6 +70,7 @@ def ask(repository: ModelRepository, value: float = 5.0, **which: Any) -> float:
     return float(answer[0])
 
 
+@pytest.mark.rule("change.failed-load", "start.later-failures", "status.ended-versions")
 def test_several_bad_versions_leave_the_old_one_serving(shelf: Shelf) -> None:
     """Section 11: a new version that fails to load leaves the old one serving; section 7: failed ones stand as END."""
     shelf.put(1)
@@ -93,6 +94,7 @@ def test_several_bad_versions_leave_the_old_one_serving(shelf: Shelf) -> None:
     repository.close()
 
 
+@pytest.mark.rule("policy.versions", "policy.unversioned-requests")
 def test_bad_versions_among_all_leave_the_good_ones(shelf: Shelf) -> None:
     """Section 11: `all {}`; unversioned requests go to the highest AVAILABLE version."""
     shelf.put(1)
@@ -107,6 +109,7 @@ def test_bad_versions_among_all_leave_the_good_ones(shelf: Shelf) -> None:
     repository.close()
 
 
+@pytest.mark.rule("change.roll-back", "versions.all-deleted")
 def test_a_deleted_newest_version_rolls_back_and_may_come_again(shelf: Shelf) -> None:
     """Section 11: deleting the newest directory rolls back to the next; without any all are unloaded."""
     shelf.put(1)
@@ -126,6 +129,7 @@ def test_a_deleted_newest_version_rolls_back_and_may_come_again(shelf: Shelf) ->
     repository.close()
 
 
+@pytest.mark.rule("change.available")
 @pytest.mark.parametrize("loader", [load, load_batched])
 def test_a_hot_swap_fails_no_request(shelf: Shelf, loader: Callable[[str], Servable]) -> None:
     """Section 11: an old version is unloaded only when a new one serves, and not under a request."""

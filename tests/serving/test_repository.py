@@ -72,6 +72,7 @@ def serving(repository: ModelRepository, version: int | None = None) -> int:
         return lease.version
 
 
+@pytest.mark.rule("versions.folders", "change.available")
 def test_only_integer_folders_are_versions(shop: Shop) -> None:
     shop.add("00000123", "7", ".124", "125.partial", "v126", "-5", "1e3")
     (shop.folder / "200").write_text("a file")
@@ -81,6 +82,7 @@ def test_only_integer_folders_are_versions(shop: Shop) -> None:
     assert shop.loaded == ["00000123", "7"]  # highest first
 
 
+@pytest.mark.rule("versions.folders")
 def test_a_renamed_folder_is_seen_whole(shop: Shop) -> None:
     shop.add("1", ".2")
     repository = shop.repository()
@@ -91,6 +93,7 @@ def test_a_renamed_folder_is_seen_whole(shop: Shop) -> None:
     assert serving(repository) == 2
 
 
+@pytest.mark.rule("change.available", "status.newest-first", "status.ended-versions")
 def test_a_newer_version_is_loaded_before_the_older_one_stops(shop: Shop) -> None:
     shop.add("1")
     repository = shop.repository()
@@ -112,6 +115,7 @@ def test_a_newer_version_is_loaded_before_the_older_one_stops(shop: Shop) -> Non
         serving(repository, 1)
 
 
+@pytest.mark.rule("change.roll-back", "status.ended-versions")
 def test_deleting_the_newest_folder_rolls_back(shop: Shop) -> None:
     shop.add("1", "2")
     repository = shop.repository()
@@ -122,6 +126,7 @@ def test_deleting_the_newest_folder_rolls_back(shop: Shop) -> None:
     assert serving(repository) == 1
 
 
+@pytest.mark.rule("versions.all-deleted")
 def test_deleting_all_folders_unloads_all(shop: Shop) -> None:
     shop.add("1")
     repository = shop.repository()
@@ -133,6 +138,7 @@ def test_deleting_all_folders_unloads_all(shop: Shop) -> None:
         serving(repository)
 
 
+@pytest.mark.rule("versions.base-path-missing")
 def test_a_missing_base_path_leaves_all_models_as_they_are(shop: Shop) -> None:
     shop.add("1")
     repository = shop.repository()
@@ -143,6 +149,7 @@ def test_a_missing_base_path_leaves_all_models_as_they_are(shop: Shop) -> None:
     assert serving(repository) == 1
 
 
+@pytest.mark.rule("change.failed-load", "start.later-failures", "status.ended-versions")
 def test_a_version_that_fails_leaves_the_older_one_serving(shop: Shop) -> None:
     shop.add("1")
     repository = shop.repository()
@@ -174,6 +181,7 @@ def test_a_failed_version_is_loaded_again_when_its_folder_comes_again(shop: Shop
     assert serving(repository) == 2
 
 
+@pytest.mark.rule("change.retries")
 def test_a_failed_load_is_tried_again_after_the_interval(shop: Shop) -> None:
     shop.add("1")
     shop.broken.add("1")
@@ -190,6 +198,7 @@ def test_a_failed_load_is_tried_again_after_the_interval(shop: Shop) -> None:
         assert (len(shop.loaded), states(repository)) == (loads, {1: state})
 
 
+@pytest.mark.rule("change.retries")
 def test_a_retry_that_succeeds_serves(shop: Shop) -> None:
     shop.add("1")
     shop.broken.add("1")
@@ -216,6 +225,7 @@ def test_a_leased_version_is_closed_by_its_last_request(shop: Shop) -> None:
     assert states(repository) == {2: "AVAILABLE", 1: "END"}
 
 
+@pytest.mark.rule("policy.versions", "policy.unversioned-requests")
 @pytest.mark.parametrize(
     ("policy", "versions"),
     [
@@ -233,6 +243,7 @@ def test_the_policy_chooses_versions(shop: Shop, policy: VersionPolicy, versions
     assert serving(repository, min(versions)) == min(versions)
 
 
+@pytest.mark.rule("reload.replaces")
 def test_changed_configs_add_and_remove_models(shop: Shop, tmp_path: Path) -> None:
     shop.add("1")
     repository = shop.repository()
@@ -245,6 +256,7 @@ def test_changed_configs_add_and_remove_models(shop: Shop, tmp_path: Path) -> No
     assert states(repository) == {1: "END"}
 
 
+@pytest.mark.rule("config.unique-names", "config.absolute-paths")
 def test_names_are_unique_and_paths_absolute(shop: Shop) -> None:
     config = ModelConfig("m", str(shop.folder))
     with pytest.raises(ServingError, match="Illegal to list model m multiple times"):
@@ -253,6 +265,7 @@ def test_names_are_unique_and_paths_absolute(shop: Shop) -> None:
         ModelRepository([ModelConfig("m", "relative")], shop.load)
 
 
+@pytest.mark.rule("start.waits")
 def test_start_up_waits_for_a_first_version(shop: Shop) -> None:
     repository = shop.repository()
     repository._poll_wait_seconds = 0.02
@@ -267,6 +280,7 @@ def test_start_up_can_be_cancelled(shop: Shop) -> None:
     assert not shop.repository().wait_until_ready(lambda: True)
 
 
+@pytest.mark.rule("start.fails")
 def test_start_up_ends_when_a_load_finally_fails(shop: Shop) -> None:
     shop.add("1")
     shop.broken.add("1")
@@ -274,6 +288,7 @@ def test_start_up_ends_when_a_load_finally_fails(shop: Shop) -> None:
         shop.repository().wait_until_ready()
 
 
+@pytest.mark.rule("flags.poll-intervals")
 def test_start_up_ends_when_there_is_nothing_and_nothing_is_awaited(shop: Shop) -> None:
     repository = shop.repository()
     repository._poll_wait_seconds = 0
@@ -290,6 +305,7 @@ def test_closing_unloads_everything(shop: Shop) -> None:
     assert states(repository) == {1: "END"}
 
 
+@pytest.mark.rule("config.file", "policy.versions")
 def test_a_config_file_names_models_policies_and_what_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "models.config"
     file.write_text("""
@@ -313,6 +329,7 @@ def test_a_config_file_names_models_policies_and_what_is_left_out(tmp_path: Path
     assert notes == ("Model d: logging_config is not supported yet; no request is logged.",)
 
 
+@pytest.mark.rule("config.unparsable-at-the-start", "config.absolute-paths", "config.platform", "reload.lists-only")
 @pytest.mark.parametrize(
     ("text", "message"),
     [

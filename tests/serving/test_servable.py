@@ -35,6 +35,7 @@ def test_a_servable_runs_a_signature_by_names(models: Path) -> None:
         servable.close()
 
 
+@pytest.mark.rule("grpc.output-filter")
 def test_only_the_wanted_outputs_are_computed(tmp_path: Path) -> None:
     """Section 8: `output_filter`: only those outputs are run."""
     import tensorflow as tf
@@ -53,6 +54,7 @@ def test_only_the_wanted_outputs_are_computed(tmp_path: Path) -> None:
     servable.close()
 
 
+@pytest.mark.rule("grpc.deadline", "rest.timeout")
 @pytest.mark.parametrize("timeout_seconds", [0.05, 0.0513])
 def test_a_run_ends_at_its_own_timeout(models: Path, timeout_seconds: float) -> None:
     """Section 8: the client's deadline becomes the run timeout."""
@@ -150,6 +152,7 @@ def test_a_missing_op_is_named(tmp_path: Path) -> None:
     assert raised.value.code == Code.NOT_FOUND
 
 
+@pytest.mark.rule("flags.tags")
 def test_missing_files_and_tags_are_not_found(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"Could not find SavedModel .pb or .pbtxt at .*empty"):
         load_saved_model(tmp_path / "empty")
@@ -166,6 +169,7 @@ def test_a_corrupt_file_does_not_load(tmp_path: Path) -> None:
         load_saved_model(tmp_path / "1")
 
 
+@pytest.mark.rule("change.available", "versions.folders", "status.ended-versions")
 def test_versions_roll_over_under_requests(tmp_path: Path) -> None:
     write_scaling_model(tmp_path / "m" / "1", 2.0)
     repository = ModelRepository([ModelConfig("m", str(tmp_path / "m"))], saved_model_loader())
@@ -203,6 +207,7 @@ def load(folder: Path) -> None:
     saved_model_loader()(str(folder)).close()
 
 
+@pytest.mark.rule("warmup.kinds", "warmup.signature", "warmup.flags")
 def test_warmup_requests_are_replayed_before_a_version_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras_seqattn.serving.models import servable
 
@@ -223,6 +228,7 @@ def test_warmup_requests_are_replayed_before_a_version_serves(tmp_path: Path, mo
     assert seen == []
 
 
+@pytest.mark.rule("warmup.failures", "warmup.other-kinds")
 @pytest.mark.parametrize(
     ("requests", "log_type", "times", "code"),
     [
@@ -242,6 +248,7 @@ def test_a_warmup_that_fails_makes_the_load_fail(
     assert raised.value.code == code
 
 
+@pytest.mark.rule("warmup.failures")
 def test_a_warmup_file_that_is_no_tfrecord_is_data_loss(tmp_path: Path) -> None:
     folder = write_scaling_model(tmp_path / "1", 2.0)
     (folder / "assets.extra").mkdir()

@@ -281,3 +281,38 @@ def test_the_process_waits_for_a_version_and_can_be_interrupted(tmp_path: Path) 
         assert process.end() == 0
     finally:
         process.close()
+
+
+@pytest.mark.slow
+def test_a_profile_is_captured_as_tensorboard_captures_it(models: Path, tmp_path: Path) -> None:
+    """By the client that TensorBoard's button "Capture profile" calls."""
+    import tensorflow as tf
+
+    profiler_port = free_port()
+    process = Process(
+        f"--model_base_path={models / 'many'}",
+        "--model_name=many",
+        f"--rest_api_port={free_port()}",
+        f"--port={free_port()}",
+        f"--profiler_port={profiler_port}",
+    )
+    try:
+        url = process.wait_for(r"Serving many at (\S+) and").group(1)
+        process.wait_for(f"TensorBoard can capture profiles at localhost:{profiler_port}")
+        stop = threading.Event()
+
+        def ask_on() -> None:
+            while not stop.is_set():
+                ask(url, "many", ["a"], signature_name="text")
+
+        asking = threading.Thread(target=ask_on)
+        asking.start()
+        try:
+            tf.profiler.experimental.client.trace(f"grpc://localhost:{profiler_port}", str(tmp_path), 1000)
+        finally:
+            stop.set()
+            asking.join()
+    finally:
+        process.close()
+    (trace,) = tmp_path.rglob("*.xplane.pb")
+    assert b"StringUpper" in trace.read_bytes()  # the model's own op

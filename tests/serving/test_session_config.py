@@ -11,6 +11,7 @@ from keras_seqattn.serving.models.servable import load_saved_model
 from keras_seqattn.serving.models.session_config import session_config
 
 
+@pytest.mark.rule("flags.session-threads")
 def test_threads_are_set_one_by_one_or_together() -> None:
     """Section 10: --tensorflow_session_parallelism stands for the other two."""
     both = session_config(session_parallelism=3)
@@ -19,6 +20,7 @@ def test_threads_are_set_one_by_one_or_together() -> None:
     assert (own.intra_op_parallelism_threads, own.inter_op_parallelism_threads) == (1, 2)
 
 
+@pytest.mark.rule("flags.session-threads")
 def test_not_all_three_of_them() -> None:
     """Section 10: `--tensorflow_session_parallelism`, `..._intra_op_...`, `..._inter_op_...` (not all three)."""
     with pytest.raises(ServingError, match="but not both") as raised:
@@ -26,6 +28,7 @@ def test_not_all_three_of_them() -> None:
     assert raised.value.code == Code.INVALID_ARGUMENT
 
 
+@pytest.mark.rule("flags.session-config")
 def test_a_file_says_it_all(tmp_path: Path) -> None:
     """Section 10: --tensorflow_session_config_file."""
     file = tmp_path / "session.config"
