@@ -118,7 +118,7 @@ class BatchedServable:
         ticket, last_deadline = self._enter(queue.admission, rows, deadline)
         try:
             seconds = None if last_deadline == math.inf else max(0.001, last_deadline - time.monotonic())
-            results = self._servable.run_tensors(feeds, fetches, seconds)
+            results = self._servable.run_tensors(feeds, fetches, seconds, in_this_thread=True)
         except ServingError as error:
             raise _own_words(error, queue.function, signature, inputs, time.monotonic() >= deadline) from error
         finally:

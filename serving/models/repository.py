@@ -442,7 +442,7 @@ def _version_folders(base_path: str) -> dict[int, str]:
     """Version folders by number; `00000123` is 123. Raises OSError when the base path is missing."""
     folders: dict[int, str] = {}
     for child in sorted(_children(base_path)):
-        if re.fullmatch("[0-9]{1,18}", child):
+        if re.fullmatch("[0-9]+", child) and int(child) < 2**63:
             folders[int(child)] = f"{base_path.rstrip('/')}/{child}"
     return folders
 

@@ -108,12 +108,26 @@ class SavedModelServable:
         return dict(zip(chosen, results, strict=True))
 
     def run_tensors(
-        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_seconds: float | None = None
+        self,
+        feeds: Mapping[str, Array],
+        fetches: Sequence[str],
+        timeout_seconds: float | None = None,
+        in_this_thread: bool = False,
     ) -> list[Array]:
-        """Feeds and fetches tensors by their names in the graph. Raises ServingError as `run` does."""
+        """Feeds and fetches tensors by their names in the graph.
+
+        Args:
+            feeds: arrays by tensor names.
+            fetches: tensor names.
+            timeout_seconds: after which the run is cancelled; None waits for ever.
+            in_this_thread: runs the ops here rather than in TensorFlow's own threads, which saves waking them; the
+                timeout then counts for ops that wait for something alone.
+        Raises: ServingError as `run` does.
+        """
         c_api = self._c_api
         timeout_ms = 0 if timeout_seconds is None else max(1, round(timeout_seconds * 1000))
-        buffer = c_api.TF_NewBufferFromString(self._run_options(timeout_in_ms=timeout_ms).SerializeToString())
+        options = self._run_options(timeout_in_ms=timeout_ms, inter_op_thread_pool=-1 if in_this_thread else 0)
+        buffer = c_api.TF_NewBufferFromString(options.SerializeToString())
         try:
             # What session.run calls in the end. That one compares shapes with the signature first, and words errors
             # with Python stacks; neither is what TensorFlow Serving does. A callable costs 7 ms for each new timeout.

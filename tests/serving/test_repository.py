@@ -74,12 +74,13 @@ def serving(repository: ModelRepository, version: int | None = None) -> int:
 
 @pytest.mark.rule("versions.folders", "change.available")
 def test_only_integer_folders_are_versions(shop: Shop) -> None:
-    shop.add("00000123", "7", ".124", "125.partial", "v126", "-5", "1e3")
+    nanoseconds, beyond = "1795300000123456789", str(2**63)
+    shop.add("00000123", "7", "0" * 30 + nanoseconds, beyond, ".124", "125.partial", "v126", "-5", "1e3")
     (shop.folder / "200").write_text("a file")
     repository = shop.repository(VersionPolicy("all"))
     repository.poll()
-    assert states(repository) == {123: "AVAILABLE", 7: "AVAILABLE"}
-    assert shop.loaded == ["00000123", "7"]  # highest first
+    assert states(repository) == {int(nanoseconds): "AVAILABLE", 123: "AVAILABLE", 7: "AVAILABLE"}
+    assert shop.loaded == ["0" * 30 + nanoseconds, "00000123", "7"]  # highest first
 
 
 @pytest.mark.rule("versions.folders")
