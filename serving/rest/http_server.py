@@ -55,6 +55,7 @@ class HttpServer:
             log_level="error",  # a warning for each malformed request would let clients fill the log
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who asked is who connected, whatever a header says
             ws="none",
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
