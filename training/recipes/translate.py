@@ -6,10 +6,10 @@ without any, English-Spanish sentence pairs of Tatoeba are downloaded.
 
 Measured: `--model transformer --data-set multi30k --epochs 45 --model-dim 128 --feed-forward-dim 256 --dropout 0.3
 --learning-rate 4e-3 --schedule cosine --warmup-steps 1000 --precision mixed_bfloat16 --xla off`, English to German,
-test_2016_flickr: 38.94 sacreBLEU, 39.28 BLEU of lower-cased words, and with 5 beams and a length penalty of 1.4, the best
-on the validation part, 39.13 and 39.47; 111 min on 2 cores of an Intel Xeon with AMX, other work on the machine; seed 0,
-2026-11-21. With `--subword-sampling 0.3 --vocabulary-size 6000 --feed-forward-dim 512 --epochs 42 --beam-width 5` 38.18 and
-38.47 after 116 min: with dropout of 0.3 beside it, the model had not learned enough by then (training loss 2.69).
+test_2016_flickr: 38.94 sacreBLEU, 39.28 BLEU of lower-cased words; with 5 beams and a length penalty of 1.4, the best
+on the validation part, 39.13 and 39.47. 111 min on 2 cores of an Intel Xeon with AMX, other work on the machine; seed
+0, 2026-11-21. With `--subword-sampling 0.3 --vocabulary-size 6000 --feed-forward-dim 512 --epochs 42 --beam-width 5`,
+38.18 and 38.47 after 116 min: beside a dropout of 0.3 the model had not learned enough by then (training loss 2.69).
 """
 
 from __future__ import annotations
