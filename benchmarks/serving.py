@@ -39,11 +39,10 @@ class Server:
             for name, path in models.items()
         )
         (root / "models.config").write_text(f"model_config_list {{ {' '.join(configs)} }}")
-        command = [sys.executable, "-m", "keras_seqattn.serving", "--engine=embedded", *flags]
-        command += [f"--model_config_file={root / 'models.config'}", "--rest_api_port=0"]
         self.port, self.grpc_port = free_port(), free_port()
-        command[-1] = f"--rest_api_port={self.port}"
-        command.append(f"--port={self.grpc_port}")
+        command = [sys.executable, "-m", "keras_seqattn.serving", "--engine=embedded", *flags]
+        command.append(f"--model_config_file={root / 'models.config'}")
+        command += [f"--rest_api_port={self.port}", f"--port={self.grpc_port}"]
         if batching is not None:
             (root / "batching.config").write_text(batching)
             command += ["--enable_batching", f"--batching_parameters_file={root / 'batching.config'}"]

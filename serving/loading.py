@@ -7,8 +7,7 @@ from typing import Any
 from keras_seqattn.serving.errors import Code, as_serving_error
 from keras_seqattn.serving.models.batching_parameters import BatchingParameters, parameters_for_version
 from keras_seqattn.serving.models.repository import Loader
-from keras_seqattn.serving.models.servable import Array, Servable
-from keras_seqattn.serving.models.signature import Signature
+from keras_seqattn.serving.models.servable import Array, Servable, WrappedServable
 from keras_seqattn.serving.monitoring.metrics import ServerMetrics
 
 __all__ = ["MeasuredServable", "saved_model_loader"]
@@ -66,7 +65,7 @@ def saved_model_loader(
     return load
 
 
-class MeasuredServable:
+class MeasuredServable(WrappedServable[Servable]):
     """A servable whose runs are told to the metrics.
 
     Args:
@@ -76,19 +75,9 @@ class MeasuredServable:
     """
 
     def __init__(self, servable: Servable, name: str, metrics: ServerMetrics) -> None:
-        self._servable = servable
+        super().__init__(servable)
         self._name = name
         self._metrics = metrics
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        """The signatures that can be run."""
-        return self._servable.signatures
-
-    @property
-    def signature_defs(self) -> Mapping[str, Any]:
-        """`tensorflow.SignatureDef` protos by name."""
-        return self._servable.signature_defs
 
     @property
     def queue_depth(self) -> int:
@@ -108,10 +97,6 @@ class MeasuredServable:
         rows = next((len(array) for array in inputs.values() if array.ndim), None)
         self._metrics.observe_run(self._name, signature_name, time.perf_counter() - began, rows)
         return results
-
-    def close(self) -> None:
-        """Frees the model. No run may be under way."""
-        self._servable.close()
 
 
 def _batch_observer(metrics: ServerMetrics, name: str) -> Callable[[str, int], None]:

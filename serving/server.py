@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from keras_seqattn.serving import real_server
+from keras_seqattn.serving.addresses import local_address
 from keras_seqattn.serving.errors import ServingError
 from keras_seqattn.serving.flags import ServerFlags, absolute_path, known_flags
 from keras_seqattn.serving.grpc.server import GrpcServer, parse_channel_arguments
@@ -152,8 +153,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """What clients on this machine call over REST: `http://127.0.0.1:8501`."""
-        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self._host, self._host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{local_address(self._host, self.port)}"
 
     @property
     def grpc_target(self) -> str:

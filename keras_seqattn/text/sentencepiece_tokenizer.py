@@ -66,7 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"`character_coverage` must be in [0.98, 1]. Received: {character_coverage=}.")
         sentencepiece = import_sentencepiece()
         vocabulary_size = 8000 if vocabulary_size is None else vocabulary_size
-        written = [text for batch in normalized_batches(texts, normalization) for text in write_spaces(batch).numpy()]
+        written = written_texts(texts, normalization)
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -122,11 +122,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"`alpha` must be over 0. Received: {alpha=}.")
         sentencepiece = import_sentencepiece()
         processor = sentencepiece.SentencePieceProcessor(model_proto=self.model)
-        written = [
-            text.decode("utf-8")
-            for batch in normalized_batches(texts, self.normalization)
-            for text in write_spaces(batch).numpy()
-        ]
+        written = [text.decode("utf-8") for text in written_texts(texts, self.normalization)]
         sentencepiece.set_random_generator_seed(seed)
         with ThreadPoolExecutor(1) as thread:  # the seed is that of threads which have not drawn yet
             drawn = thread.submit(
@@ -177,6 +173,11 @@ def import_sentencepiece():
             "Install it with: pip install 'keras_seqattn[text]'."
         ) from error
     return sentencepiece
+
+
+def written_texts(texts, normalization):
+    """List of bytes: each text as the library `sentencepiece` gets it, as the graph would hand it on."""
+    return [text for batch in normalized_batches(texts, normalization) for text in write_spaces(batch).numpy()]
 
 
 def write_spaces(texts):

@@ -1,12 +1,12 @@
 """The gRPC server: TensorFlow Serving's two services on a port, on a Unix socket, or on both."""
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from keras_seqattn.serving.addresses import bound_socket, bracketed, local_address
 from keras_seqattn.serving.errors import Code, ServingError
 from keras_seqattn.serving.grpc.calls import method_handlers
 from keras_seqattn.serving.grpc.model_service import MODEL_SERVICE, ModelService
@@ -114,7 +114,7 @@ class GrpcServer:
         if enable_reflection:
             _add_reflection(self._server, [*services, *(["grpc.health.v1.Health"] if enable_health else [])])
         # Nobody can connect to a socket that does not listen; gRPC's own would let clients wait for the start.
-        self._reserved = None if port is None else _reserve(host, port)
+        self._reserved = None if port is None else bound_socket(host, port)
         self.port: int | None = None if self._reserved is None else self._reserved.getsockname()[1]
 
     @property
@@ -122,8 +122,7 @@ class GrpcServer:
         """What a channel on this machine connects to: `127.0.0.1:8500`, or `unix:/tmp/socket`."""
         if self.port is None:
             return f"unix:{self._socket_path}"
-        host = {"0.0.0.0": "localhost", "::": "localhost"}.get(self._host, self._host)
-        return f"{_bracketed(host)}:{self.port}"
+        return local_address(self._host, self.port)
 
     def start(self) -> None:
         """Opens the ports.
@@ -132,7 +131,7 @@ class GrpcServer:
         """
         if self._reserved is not None:
             self._reserved.close()
-            self._listen(f"{_bracketed(self._host)}:{self.port}")
+            self._listen(f"{bracketed(self._host)}:{self.port}")
         if self._socket_path is not None:
             self._listen(f"unix:{self._socket_path}")
         self._server.start()
@@ -157,23 +156,6 @@ class GrpcServer:
             raise OSError(f"Cannot listen on {address}: {error}") from None
         if not bound:
             raise OSError(f"Cannot listen on {address}")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _reserve(host: str, port: int) -> socket.socket:
-    """Binds a port without listening on it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    reserved = socket.socket(family, socket.SOCK_STREAM)
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        reserved.bind((host, port))
-    except OSError as error:
-        reserved.close()
-        raise OSError(error.errno, f"Cannot listen on {host}, port {port}: {error.strerror}") from None
-    return reserved
 
 
 def _add_health(server: Any) -> Any:

@@ -5,13 +5,12 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from keras_seqattn.serving.errors import Code, ServingError
 from keras_seqattn.serving.models.admission import Admission, QueueIsFull, WaitedTooLong
 from keras_seqattn.serving.models.batch_function import BatchFunction, NotBatchable, add_batch_function
 from keras_seqattn.serving.models.batching_parameters import BatchingParameters, read_batching_parameters
-from keras_seqattn.serving.models.servable import Array, SavedModelServable, check_inputs
+from keras_seqattn.serving.models.servable import Array, SavedModelServable, WrappedServable, check_inputs
 from keras_seqattn.serving.models.signature import Signature
 
 __all__ = ["BatchedServable", "BatchingParameters", "OnBatch", "batched", "read_batching_parameters"]
@@ -56,7 +55,7 @@ def batched(
     return BatchedServable(servable, queues, parameters, on_batch)
 
 
-class BatchedServable:
+class BatchedServable(WrappedServable[SavedModelServable]):
     """A servable whose runs share batches; made by `batched`."""
 
     def __init__(
@@ -66,20 +65,10 @@ class BatchedServable:
         parameters: BatchingParameters,
         on_batch: OnBatch | None,
     ) -> None:
-        self._servable = servable
+        super().__init__(servable)
         self._queues = queues
         self._parameters = parameters
         self._on_batch = on_batch
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        """The signatures that can be run."""
-        return self._servable.signatures
-
-    @property
-    def signature_defs(self) -> Mapping[str, Any]:
-        """`tensorflow.SignatureDef` protos by name."""
-        return self._servable.signature_defs
 
     @property
     def queue_depth(self) -> int:
@@ -128,10 +117,6 @@ class BatchedServable:
                 if place == 0:  # the request with a batch's first row tells of it
                     self._on_batch(signature_name, size)
         return dict(zip(chosen, results, strict=True))
-
-    def close(self) -> None:
-        """Frees the model. No run may be under way."""
-        self._servable.close()
 
     def _num_rows(self, inputs: Mapping[str, Array]) -> int:
         num_rows = -1

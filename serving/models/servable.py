@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.models.signature import Signature, signature_from_proto
 
-__all__ = ["SavedModelServable", "Servable", "check_inputs", "load_saved_model"]
+__all__ = ["SavedModelServable", "Servable", "WrappedServable", "check_inputs", "load_saved_model"]
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +48,30 @@ class Servable(Protocol):
 
     def close(self) -> None:
         """Frees the model. No run may be under way."""
+
+
+Wrapped = TypeVar("Wrapped", bound=Servable)
+
+
+class WrappedServable(Generic[Wrapped]):
+    """A servable around another one, which belongs to it; what `run` adds to that one is the subclass's own."""
+
+    def __init__(self, servable: Wrapped) -> None:
+        self._servable = servable
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The signatures that can be run."""
+        return self._servable.signatures
+
+    @property
+    def signature_defs(self) -> Mapping[str, Any]:
+        """`tensorflow.SignatureDef` protos by name."""
+        return self._servable.signature_defs
+
+    def close(self) -> None:
+        """Frees the model. No run may be under way."""
+        self._servable.close()
 
 
 class SavedModelServable:

@@ -119,13 +119,13 @@ class RestApplication:
             is_web = "http://" in origin or "https://" in origin
             return Response(200 if is_web else 400, extra)
         received = body.encode() if isinstance(body, str) else body
-        content = _inflate(received) if "gzip" in given.get("content-encoding", "").lower() else received
         started = time.perf_counter() - waited_seconds
         noted = _Noted()
         if self._timeout_seconds is not None and waited_seconds >= self._timeout_seconds:
             code = Code.DEADLINE_EXCEEDED
             answer = error_document(f"The request waited {waited_seconds:.1f} s for its turn, and was not run.")
         else:
+            content = _inflate(received) if "gzip" in given.get("content-encoding", "").lower() else received
             code, answer = self._answer(method, path, content, noted)
         self._record(noted, code, time.perf_counter() - started, peer, len(received), len(answer))
         return Response(code.http_status, {**_JSON, **extra}, answer)

@@ -1,11 +1,11 @@
 """uvicorn in a thread, guarded against clients that are slow, silent or endless."""
 
 import asyncio
-import socket
 import threading
 import time
 from typing import Any
 
+from keras_seqattn.serving.addresses import bound_socket
 from keras_seqattn.serving.optional import packages_of_extra
 
 __all__ = ["HttpServer"]
@@ -30,15 +30,7 @@ class HttpServer:
     def __init__(self, app: Any, host: str, port: int, *, head_seconds: float = _HEAD_SECONDS) -> None:
         self._app = app
         self._head_seconds = head_seconds
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # asyncio sends small replies at once only on sockets that name the protocol; else each takes 40 ms more.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise OSError(error.errno, f"Cannot listen on {host}, port {port}: {error.strerror}") from None
+        self._socket = bound_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self._server: Any = None
         self._thread: threading.Thread | None = None
