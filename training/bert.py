@@ -41,8 +41,7 @@ class BertSettings(FitSettings):
     weight_decay: float = 0.01
     """share of each kernel that a step takes away, times the learning rate"""
 
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         **dict.fromkeys(SIZES, 0),
         "dropout": 0,
         "attention_dropout": 0,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
 from keras_seqattn.losses import SequenceCrossentropy
-from keras_seqattn.schedules import InverseSquareRootDecay
 from keras_seqattn.training.callbacks.checkpoints import Checkpoints, saved
 from keras_seqattn.training.callbacks.progress import Progress
 from keras_seqattn.training.callbacks.scalars import Scalars
 from keras_seqattn.training.callbacks.seed_each_epoch import SeedEachEpoch
+from keras_seqattn.training.computation import ComputationSettings
+from keras_seqattn.training.optimization import OptimizationSettings, optimizer
 from keras_seqattn.training.run_folder import DONE, RunFolder
 
 if TYPE_CHECKING:
@@ -26,30 +26,13 @@ KEPT = ("loss", "val_loss", "val_{accuracy}", "averaged_val_loss")  # of the cur
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class FitSettings(OptimizationSettings, ComputationSettings):
     """What every recipe sets about its training and its run."""
 
     epochs: int = 10
     """passes over the training part"""
-    learning_rate: float = 2e-3
-    """highest learning rate, reached after the warm-up"""
-    warmup_steps: int = 400
-    """steps in which the learning rate rises from zero"""
-    schedule: Literal["cosine", "inverse_sqrt"] = "cosine"
-    """how the learning rate falls then: by a cosine to a fiftieth, or as one over the square root of the steps"""
-    adam_beta_2: float = 0.999
-    """share that Adam keeps of its mean of squared gradients at each step"""
-    clip_norm: float = 1.0
-    """greatest norm of all gradients together; larger ones are scaled down to it"""
-    weight_decay: float = 0.0
-    """share of each kernel that a step takes away, times the learning rate"""
     average_checkpoints: int = 1
     """epochs at the end whose weights' mean is the trained model; 1 takes the last ones as they are"""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """what layers compute in; weights are float32 always"""
-    xla: Literal["auto", "on", "off"] = "auto"
-    """whether the training step is compiled by XLA; auto: on a GPU or TPU, and on a CPU where this recipe measured
-    faster"""
     seed: int = 0
     """of weights, dropout, and the order of the data"""
     run_dir: str = ""
@@ -58,41 +41,12 @@ class FitSettings:
     """whether to go on with the run in that folder"""
 
     recipe: ClassVar[str] = ""
-    at_least: ClassVar[dict[str, int]] = {
-        "epochs": 1,
-        "warmup_steps": 0,
-        "weight_decay": 0,
-        "average_checkpoints": 1,
-        "seed": 0,
-    }
-    xla_on_cpu: ClassVar[bool] = False  # what "auto" means on a CPU; a recipe that measured faster with XLA says True
-
-    def __post_init__(self) -> None:
-        """Refuses numbers out of range before anything is written."""
-        for name, bound in self.at_least.items():
-            value = getattr(self, name)
-            if value < bound:
-                raise ValueError(f"`{name}` must be at least {bound}. Received: {name}={value}.")
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"`{name}` must be above 0. Received: {name}={value}.")
+    at_least: ClassVar[dict[str, float]] = {"epochs": 1, "average_checkpoints": 1, "seed": 0}
 
     def recorded(self) -> dict[str, Any]:
         """What config.json holds: the recipe and every setting that shapes its result."""
-        settings = dataclasses.asdict(self)
-        return {
-            "recipe": self.recipe,
-            **{name: settings[name] for name in settings if name not in ("run_dir", "resume")},
-        }
-
-    def use_xla(self) -> bool:
-        """Whether the training step is compiled by XLA on this machine."""
-        if self.xla != "auto":
-            return self.xla == "on"
-        import tensorflow as tf
-
-        return self.xla_on_cpu or bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+        settings = {name: value for name, value in self.as_dict().items() if name not in ("run_dir", "resume")}
+        return {"recipe": self.recipe, **settings}
 
 
 def start(settings: FitSettings, data_fingerprint: str, console: Any) -> tuple[RunFolder, dict[str, Any] | None]:
@@ -126,35 +80,12 @@ def compile_model(
         loss: in place of the mean cross-entropy of the tokens.
         accuracy: name of the share of targets that are the likeliest by the logits.
     """
-    optimizer = keras.optimizers.AdamW(
-        learning_rate(settings, steps),
-        weight_decay=settings.weight_decay,
-        beta_2=settings.adam_beta_2,
-        global_clipnorm=settings.clip_norm,
-    )
-    # Vectors, which are biases and norms, and embeddings keep what they learned.
-    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if not decays(v)])
     model.compile(
-        optimizer=optimizer,
+        optimizer=optimizer(settings, model, steps),
         loss=loss or SequenceCrossentropy(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name=accuracy)],
         jit_compile=settings.use_xla(),
     )
-
-
-def learning_rate(settings: FitSettings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over `steps` training steps."""
-    warmup = min(settings.warmup_steps, steps // 2)
-    if settings.schedule == "inverse_sqrt":
-        return InverseSquareRootDecay(settings.learning_rate, warmup)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), alpha=0.02, warmup_target=settings.learning_rate, warmup_steps=warmup
-    )
-
-
-def decays(variable: keras.Variable) -> bool:
-    """Whether weight decay acts on a variable: on kernels."""
-    return len(variable.shape) > 1 and "embedding" not in variable.path
 
 
 def fit(

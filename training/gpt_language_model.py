@@ -81,8 +81,7 @@ class Config(FitSettings):
     """by which its logits are divided when it writes; 0 takes the likeliest token"""
 
     recipe: ClassVar[str] = "language_model"
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "vocabulary_size": 1,
         "model_dim": 1,
         "num_layers": 1,

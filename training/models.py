@@ -60,8 +60,7 @@ class Seq2SeqSettings(FitSettings):
     final_teacher_forcing: float = 0.5
     """that share at the end of the training"""
 
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "units": 1,
         "embedding_dim": 1,
         "num_layers": 1,
@@ -132,8 +131,7 @@ class TransformerSettings(FitSettings):
     adam_beta_2: float = 0.98
     """share that Adam keeps of its mean of squared gradients at each step"""
 
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "model_dim": 1,
         "num_heads": 1,
         "num_layers": 1,

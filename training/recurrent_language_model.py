@@ -68,8 +68,7 @@ class Config(FitSettings):
     """by which its logits are divided when it writes; 0 takes the likeliest character"""
 
     recipe: ClassVar[str] = "language_model"
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "units": 1,
         "embedding_dim": 1,
         "num_layers": 1,

@@ -46,8 +46,7 @@ class TextToTextSettings(FitSettings):
     num_samples: int = 4
     """validation texts whose answers and alignments TensorBoard shows"""
 
-    at_least: ClassVar[dict[str, int]] = {
-        **FitSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "batch_tokens": 1,
         "label_smoothing": 0,
         "beam_width": 1,

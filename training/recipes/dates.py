@@ -41,9 +41,7 @@ class Config(Seq2SeqSettings, text_to_text.TextToTextSettings):
     """dates to report on, of days that are in no other part"""
 
     recipe: ClassVar[str] = "dates"
-    at_least: ClassVar[dict[str, int]] = {
-        **Seq2SeqSettings.at_least,
-        **text_to_text.TextToTextSettings.at_least,
+    at_least: ClassVar[dict[str, float]] = {
         "num_train": 1,
         "num_validation": 1,
         "num_test": 1,

@@ -56,7 +56,6 @@ class Config(BertSettings):
     """steps in which the learning rate rises from zero"""
 
     recipe: ClassVar[str] = "finetune_classifier"
-    at_least: ClassVar[dict[str, int]] = BertSettings.at_least
 
     def __post_init__(self) -> None:
         """Refuses lengths that are none."""

@@ -56,7 +56,7 @@ class Config(BertSettings):
     """steps in which the learning rate rises from zero"""
 
     recipe: ClassVar[str] = "masked_language_model"
-    at_least: ClassVar[dict[str, int]] = {**BertSettings.at_least, "window": 3}
+    at_least: ClassVar[dict[str, float]] = {"window": 3}
     xla_on_cpu: ClassVar[bool] = True
 
 

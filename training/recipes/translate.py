@@ -60,7 +60,7 @@ class PairSettings(text_to_text.TextToTextSettings):
     """beams in the evaluation; 1 is greedy"""
 
     recipe: ClassVar[str] = "translate"
-    at_least: ClassVar[dict[str, int]] = {**text_to_text.TextToTextSettings.at_least, "subword_sampling": 0}
+    at_least: ClassVar[dict[str, float]] = {"subword_sampling": 0}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +80,6 @@ class Config(Seq2SeqSettings, PairSettings):
     dropout: float = 0.3
     """share of features dropped, on embeddings, between layers and before the logits"""
 
-    at_least: ClassVar[dict[str, int]] = {**PairSettings.at_least, **Seq2SeqSettings.at_least}
     xla_on_cpu: ClassVar[bool] = True
 
 
@@ -102,8 +101,6 @@ class TransformerConfig(TransformerSettings, PairSettings):
     """tokens of the vocabulary"""
     average_checkpoints: int = 5
     """epochs at the end whose weights' mean is the trained model; 1 takes the last ones as they are"""
-
-    at_least: ClassVar[dict[str, int]] = {**PairSettings.at_least, **TransformerSettings.at_least}
 
 
 MODELS = {"seq2seq": Config, "transformer": TransformerConfig}
