@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def same(one, other):
 
 def report(title, outcome):
     print(
-        f"  {title:44} {outcome.rate:8.0f}/s   median {outcome.percentile(0.5):7.2f} ms   "
+        f"  {title:50} {outcome.rate:6.0f}/s   median {outcome.percentile(0.5):7.2f} ms   "
         f"99 % {outcome.percentile(0.99):7.2f} ms   refused {outcome.refused}   wrong {len(outcome.wrong)}"
     )
     for status, body in outcome.wrong[:3]:
@@ -190,33 +191,26 @@ def dense_model(folder):
     )
 
 
-def in_process(servable, name, rows):
-    """Rows a second by batch size, from as many threads as cores, and the best."""
-    rates = {}
-    for size in (1, 4, 8, 16, 32, 64, 128):
-        batch = {name: rows[:size]}
-        servable.run("serving_default", batch)
-        stop, counts = time.perf_counter() + 3, []
+def in_process(servable, name, rows, threads, size):
+    """Rows a second from so many threads that run batches of `size` rows."""
+    batch = {name: rows[:size]}
+    servable.run("serving_default", batch)
+    stop, counts = time.perf_counter() + 3, []
 
-        def work(batch=batch, stop=stop, counts=counts):
-            count = 0
-            while time.perf_counter() < stop:
-                servable.run("serving_default", batch)
-                count += len(batch[name])
-            counts.append(count)
+    def work():
+        count = 0
+        while time.perf_counter() < stop:
+            servable.run("serving_default", batch)
+            count += size
+        counts.append(count)
 
-        threads = [threading.Thread(target=work) for _ in range(os.cpu_count() or 1)]
-        began = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        rates[size] = sum(counts) / (time.perf_counter() - began)
-    best = max(rates, key=rates.get)
-    print(
-        "  in process, rows a second by batch size: " + ", ".join(f"{size}: {rate:.0f}" for size, rate in rates.items())
-    )
-    return best, rates[best]
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.perf_counter() - began)
 
 
 def prepared(model, folder):
@@ -235,13 +229,19 @@ def prepared(model, folder):
         servable, name, plain = texts_and_answers(model)
         rows = np.array([text.encode() for text in plain], dtype=object)
     outputs = servable.run("serving_default", {name: rows})
+    answers = [{key: plain_value(array[i]) for key, array in outputs.items()} for i in range(len(plain))]
+    answers = [next(iter(answer.values())) if len(answer) == 1 else answer for answer in answers]
+    return model, partial(requests_of, plain, answers), servable, name, rows
+
+
+def requests_of(plain, answers, size=1):
+    """Requests of `size` rows each, with their judges."""
     requests = []
-    for i, value in enumerate(plain):
-        row = {key: plain_value(array[i]) for key, array in outputs.items()}
-        wanted = {"predictions": [next(iter(row.values())) if len(row) == 1 else row]}
-        body = json.dumps({"instances": [value]}).encode()
+    for start in range(0, len(plain) - size + 1, size):
+        body = json.dumps({"instances": plain[start : start + size]}).encode()
+        wanted = {"predictions": answers[start : start + size]}
         requests.append((http_request("/v1/models/m:predict", body), expect(wanted)))
-    return model, requests, servable, name, rows
+    return requests
 
 
 def plain_value(value):
@@ -256,29 +256,39 @@ def batching(size, wait=2000, queue=1000, threads=None):
 
 
 def throughput(model):
-    """64 clients of one row each, against the same SavedModel called in process."""
+    """64 clients of 1, 8 and 32 rows a request, against the same SavedModel called in process."""
     with tempfile.TemporaryDirectory() as folder:
         path, requests, servable, name, rows = prepared(model, folder)
         print(f"\nThroughput: {path}, {CLIENTS} clients, {SECONDS} s each")
-        size, best = in_process(servable, name, rows)
-        size = min(size, CLIENTS)
-        for title, options in (
-            ("each alone", None),
-            (f"batches of up to {size}", batching(size)),
-            (f"batches of up to {size}, one at a time", batching(size, threads=1)),
-        ):
+        cores = os.cpu_count() or 1
+        rates = {
+            (threads, size): in_process(servable, name, rows, threads, size)
+            for size in (1, 8, 32, 64, 128)
+            for threads in (1, cores)
+        }
+        for (threads, size), rate in rates.items():
+            print(f"  in process, {threads} at a time, batches of {size:3}: {rate:6.0f} rows/s")
+        best = max(rates.values())
+        in_flight = max(rate for (threads, size), rate in rates.items() if threads * size <= CLIENTS)
+        print(f"  the best of all: {best:.0f}; the best with {CLIENTS} rows at a time: {in_flight:.0f}")
+        for size, options in ((1, None), (1, batching(32, 20_000, threads=1)), (8, batching(128)), (32, batching(128))):
+            asked = requests(size)
             with Server({"m": path}, batching=options) as server:
-                closed_loop(server.port, requests, CLIENTS, seconds=3)
-                outcome = closed_loop(server.port, requests, CLIENTS, seconds=SECONDS)
-            report(f"{title} ({outcome.rate / best:.2f} of in process)", outcome)
+                closed_loop(server.port, asked, CLIENTS, seconds=3)
+                outcome = closed_loop(server.port, asked, CLIENTS, seconds=SECONDS)
+            how = "batches" if options else "each alone"
+            report(f"{size} rows a request, {how} ({size * outcome.rate / best:.2f} of the best)", outcome)
 
 
 def overload(model):
     """Open loop: requests come at their times, at half, 0.8 and 1.5 times what the server can do."""
     with tempfile.TemporaryDirectory() as folder:
-        path, requests, _, _, _ = prepared(model, folder)
+        path, requests_of_size, _, _, _ = prepared(model, folder)
+        requests = requests_of_size(1)
         print(f"\nOpen loop: {path}, {SECONDS} s each")
         with Server({"m": path}, "--max_pending_requests=64", batching=batching(64, queue=4)) as server:
+            for clients in (1, 2, 4, 8, 16, 32):  # each size of a batch runs slowly at first
+                closed_loop(server.port, requests, clients, count=20 * clients)
             capacity = closed_loop(server.port, requests, CLIENTS, seconds=10).rate
             for share in (0.5, 0.8, 1.5):
                 rate = share * capacity

@@ -94,9 +94,33 @@ class MeasuredServable(WrappedServable[Servable]):
         """Runs a signature, and measures it where it does not fail."""
         began = time.perf_counter()
         results = self._servable.run(signature_name, inputs, timeout_seconds, outputs)
-        rows = next((len(array) for array in inputs.values() if array.ndim), None)
-        self._metrics.observe_run(self._name, signature_name, time.perf_counter() - began, rows)
+        self._observe(signature_name, inputs, time.perf_counter() - began)
         return results
+
+    def submit(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        done: Callable[[Mapping[str, Array] | Exception], None],
+        timeout_seconds: float | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Callable[[], None] | None:
+        """Lets a signature run in a batch, as `BatchedServable.submit` does; None without batching."""
+        submit = getattr(self._servable, "submit", None)
+        if submit is None:
+            return None
+        began = time.perf_counter()
+
+        def measured(result: Mapping[str, Array] | Exception) -> None:
+            if not isinstance(result, Exception):
+                self._observe(signature_name, inputs, time.perf_counter() - began)
+            done(result)
+
+        return submit(signature_name, inputs, measured, timeout_seconds, outputs)
+
+    def _observe(self, signature_name: str, inputs: Mapping[str, Array], seconds: float) -> None:
+        rows = next((len(array) for array in inputs.values() if array.ndim), None)
+        self._metrics.observe_run(self._name, signature_name, seconds, rows)
 
 
 def _batch_observer(metrics: ServerMetrics, name: str) -> Callable[[str, int], None]:

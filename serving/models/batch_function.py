@@ -27,11 +27,13 @@ class BatchFunction:
         node_name: of the op, as it stands in errors.
         outputs: tensor names by output names.
         places: name of an int32 tensor with two numbers for each row: its place in the batch, and the batch's rows.
+        pads: whether rows of different shapes are padded, each run's by its own first value.
     """
 
     node_name: str
     outputs: Mapping[str, str]
     places: str
+    pads: bool
 
 
 def add_batch_function(
@@ -108,6 +110,7 @@ def add_batch_function(
         node_name=batched[0].op.name,
         outputs=dict(zip(signature.outputs, (tensor.name for tensor in batched[:-1]), strict=True)),
         places=batched[-1].name,
+        pads=any(ranks),
     )
 
 

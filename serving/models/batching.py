@@ -3,12 +3,14 @@
 import logging
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from keras_seqattn.serving.errors import Code, ServingError
-from keras_seqattn.serving.models.admission import Admission, QueueIsFull, WaitedTooLong
+from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.models.batch_function import BatchFunction, NotBatchable, add_batch_function
+from keras_seqattn.serving.models.batch_queue import BatchQueue, BatchRun, QueueIsFull, WaitedTooLong
 from keras_seqattn.serving.models.batching_parameters import BatchingParameters, read_batching_parameters
 from keras_seqattn.serving.models.servable import Array, SavedModelServable, WrappedServable, check_inputs
 from keras_seqattn.serving.models.signature import Signature
@@ -23,6 +25,7 @@ _SHAPES = re.compile(
     r"shape\[0\] = (\[[0-9,]*\]) vs\. shape\[[0-9]+\] = (\[[0-9,]*\])"
 )
 
+Result = Mapping[str, Array] | Exception
 OnBatch = Callable[[str, int], None]
 """Told of each batch that ran: the signature, and the rows, padding included."""
 
@@ -41,7 +44,7 @@ def batched(
         on_batch: called in the thread of one of the batch's requests; must be quick.
     """
     graph_def = servable.graph.as_graph_def()
-    queues = {}
+    functions = {}
     for name, signature in servable.signatures.items():
         if not signature.inputs or not signature.outputs:
             continue
@@ -50,9 +53,9 @@ def batched(
         except (NotBatchable, TypeError, ValueError) as reason:  # the latter two come from importing odd graphs
             _LOG.warning("Signature %s runs without batching: %s.", name, reason)
             continue
-        queues[name] = _Queue(function, parameters)
+        functions[name] = function
     servable.extend()
-    return BatchedServable(servable, queues, parameters, on_batch)
+    return BatchedServable(servable, functions, parameters, on_batch)
 
 
 class BatchedServable(WrappedServable[SavedModelServable]):
@@ -61,19 +64,28 @@ class BatchedServable(WrappedServable[SavedModelServable]):
     def __init__(
         self,
         servable: SavedModelServable,
-        queues: Mapping[str, "_Queue"],
+        functions: Mapping[str, BatchFunction],
         parameters: BatchingParameters,
         on_batch: OnBatch | None,
     ) -> None:
         super().__init__(servable)
-        self._queues = queues
+        self._functions = functions
         self._parameters = parameters
         self._on_batch = on_batch
+        self._queues = {
+            name: BatchQueue(
+                partial(self._carry, name),
+                capacity=(parameters.num_batch_threads + 1) * parameters.execution_size,
+                max_waiting=(parameters.max_enqueued_batches - 1) * parameters.execution_size,
+                max_joined=0 if function.pads else parameters.execution_size,
+            )
+            for name, function in functions.items()
+        }
 
     @property
     def queue_depth(self) -> int:
         """Rows that wait, or are in batches that wait or run."""
-        return sum(queue.admission.waiting + queue.admission.inside for queue in self._queues.values())
+        return sum(queue.depth for queue in self._queues.values())
 
     def run(
         self,
@@ -92,31 +104,96 @@ class BatchedServable(WrappedServable[SavedModelServable]):
             the time was over before the run's turn came, FAILED_PRECONDITION when the shapes in one batch differ or an
             output has not one row for each row of the inputs.
         """
+        results: list[Result] = []
+        is_done = threading.Event()
+
+        def done(result: Result) -> None:
+            results.append(result)
+            is_done.set()
+
+        withdraw = self.submit(signature_name, inputs, done, timeout_seconds, outputs)
+        if withdraw is None:
+            return self._servable.run(signature_name, inputs, timeout_seconds, outputs)
+        if not is_done.wait(timeout_seconds if timeout_seconds is None else max(0.0, timeout_seconds)):
+            withdraw()
+            is_done.wait()
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return dict(results[0])
+
+    def submit(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        done: Callable[[Result], None],
+        timeout_seconds: float | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Callable[[], None] | None:
+        """As `run`, but does not wait.
+
+        Args:
+            done: called with the outputs or a ServingError, in another thread; must be quick.
+        Returns: a function that takes the run back where its batch has not begun, to be called after the timeout:
+            `done` gets the error then. None where this signature or these inputs go into no batch: nothing is done.
+        Raises: ServingError, where it is known at once.
+        """
         signature = self.signatures[signature_name]
-        queue = self._queues.get(signature_name)
         check_inputs(inputs, signature)
         rows = self._num_rows(inputs)
+        queue = self._queues.get(signature_name)
         if queue is None or rows == 0:  # of no rows, the op would not know the shape of the answer
-            return self._servable.run(signature_name, inputs, timeout_seconds, outputs)
-        feeds = {spec.tensor_name: inputs[name] for name, spec in signature.inputs.items()}
-        chosen = list(signature.outputs if outputs is None else outputs)
-        fetches = [queue.function.outputs[name] for name in chosen]
-        if self._on_batch is not None:
-            fetches.append(queue.function.places)
+            return None
         deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-        ticket, last_deadline = self._enter(queue.admission, rows, deadline)
+
+        def told(result: Result) -> None:
+            if isinstance(result, Exception):
+                function = self._functions[signature_name]
+                result = _own_words(result, function, signature, inputs, time.monotonic() >= deadline)
+            done(result)
+
+        run = BatchRun(inputs, rows, list(signature.outputs if outputs is None else outputs), told, deadline)
+
+        def withdraw() -> None:
+            if queue.withdraw(run):
+                told(WaitedTooLong())
+
         try:
-            seconds = None if last_deadline == math.inf else max(0.001, last_deadline - time.monotonic())
-            results = self._servable.run_tensors(feeds, fetches, seconds, in_this_thread=True)
-        except ServingError as error:
-            raise _own_words(error, queue.function, signature, inputs, time.monotonic() >= deadline) from error
-        finally:
-            queue.admission.leave(ticket, rows)
+            queue.submit(run)
+        except QueueIsFull:
+            most = self._parameters.max_enqueued_batches
+            raise ServingError(
+                Code.UNAVAILABLE,
+                "The batch scheduling queue to which this task was submitted is full; currently "
+                f"{most} batches enqueued and max_enqueued_batches is {most}",
+            ) from None
+        return withdraw
+
+    def close(self) -> None:
+        """Frees the model. No run may be under way."""
+        for queue in self._queues.values():
+            queue.close()
+        super().close()
+
+    def _carry(
+        self, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float
+    ) -> dict[str, Array]:
+        """Gives rows to TensorFlow's op, which waits for more of them, and gets their outputs."""
+        function = self._functions[signature_name]
+        specs = self.signatures[signature_name].inputs
+        fetches = [function.outputs[name] for name in outputs]
+        if self._on_batch is not None:
+            fetches.append(function.places)
+        results = self._servable.run_tensors(
+            {specs[name].tensor_name: array for name, array in inputs.items()},
+            fetches,
+            None if deadline == math.inf else max(0.001, deadline - time.monotonic()),
+            in_this_thread=True,
+        )
         if self._on_batch is not None:
             for place, size in results.pop().tolist():
-                if place == 0:  # the request with a batch's first row tells of it
+                if place == 0:  # the rows that hold a batch's first tell of it
                     self._on_batch(signature_name, size)
-        return dict(zip(chosen, results, strict=True))
+        return dict(zip(outputs, results, strict=True))
 
     def _num_rows(self, inputs: Mapping[str, Array]) -> int:
         num_rows = -1
@@ -134,42 +211,14 @@ class BatchedServable(WrappedServable[SavedModelServable]):
             )
         return num_rows
 
-    def _enter(self, admission: Admission, rows: int, deadline: float) -> tuple[int, float]:
-        try:
-            return admission.enter(rows, deadline)
-        except QueueIsFull:
-            most = self._parameters.max_enqueued_batches
-            raise ServingError(
-                Code.UNAVAILABLE,
-                "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{most} batches enqueued and max_enqueued_batches is {most}",
-            ) from None
-        except WaitedTooLong:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue"
-            ) from None
-
-
-class _Queue:
-    """What waits for one signature's batches.
-
-    TensorFlow's op keeps a run in its queue whatever its deadline, and cancels a whole batch with the run that came
-    last. So the op gets only what its threads can take up next; the rest waits in front of it, where it can still be
-    dropped. And a run in the op may last until the latest deadline of all that are with it.
-    """
-
-    def __init__(self, function: BatchFunction, parameters: BatchingParameters) -> None:
-        self.function = function
-        self.admission = Admission(
-            capacity=(parameters.num_batch_threads + 1) * parameters.execution_size,
-            max_waiting=(parameters.max_enqueued_batches - 1) * parameters.execution_size,
-        )
-
 
 def _own_words(
-    error: ServingError, function: BatchFunction, signature: Signature, inputs: Mapping[str, Array], is_late: bool
+    error: Exception, function: BatchFunction, signature: Signature, inputs: Mapping[str, Array], is_late: bool
 ) -> ServingError:
     """An error of the op in the words of TensorFlow Serving's batching; errors of the model stay as they are."""
+    if isinstance(error, WaitedTooLong):
+        return ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+    error = as_serving_error(error)
     if is_late and error.code in (Code.CANCELLED, Code.INTERNAL, Code.DEADLINE_EXCEEDED):
         return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
     message = _FUNCTIONS.sub("", error.message)

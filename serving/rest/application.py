@@ -4,7 +4,7 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
@@ -12,11 +12,12 @@ from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.inference import check_predict_method, classify, regress
 from keras_seqattn.serving.models.model_info import metadata_json, model_metadata, model_status, status_json
 from keras_seqattn.serving.models.repository import ModelRepository
+from keras_seqattn.serving.models.servable import Array, Servable
 from keras_seqattn.serving.monitoring.record import RequestRecord
 from keras_seqattn.serving.rest import examples_json, predict_json
 from keras_seqattn.serving.rest.json_text import error_document
 
-__all__ = ["Response", "RestApplication"]
+__all__ = ["Response", "RestApplication", "Run", "RunResult", "Steps", "finish"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _CORS = {
 _APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}  # by the verb, which is in lower case
 _MAX_INFLATED_BYTES = 100 * 2**20
 
+RunResult = Mapping[str, Array] | Exception
+
 
 @dataclass(frozen=True)
 class Response:
@@ -41,6 +44,48 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a request asks of a model."""
+
+    servable: Servable
+    signature_name: str
+    inputs: Mapping[str, Array]
+    timeout_seconds: float | None
+
+    def __call__(self) -> RunResult:
+        """The outputs, or what went wrong; waits for them."""
+        try:
+            return self.servable.run(self.signature_name, self.inputs, self.timeout_seconds)
+        except Exception as error:
+            return error
+
+    def submit(self, done: Callable[[RunResult], None]) -> Callable[[], None] | None:
+        """Has it run in a batch and `done` called with its result, in another thread.
+
+        Returns: a function that takes it back, to be called after the timeout; None where it runs in no batch, and
+            nothing is done.
+        """
+        submit = getattr(self.servable, "submit", None)
+        if submit is None:
+            return None
+        try:
+            return submit(self.signature_name, self.inputs, done, self.timeout_seconds)
+        except Exception as error:
+            done(error)
+            return lambda: None
+
+
+Steps = Generator[Run | Response, RunResult, None]
+
+
+def finish(steps: Steps, step: Run | Response) -> Response:
+    """The response of a request that has come to `step`; runs what is to run."""
+    while isinstance(step, Run):
+        step = steps.send(step())
+    return step
 
 
 @dataclass(frozen=True)
@@ -110,14 +155,33 @@ class RestApplication:
             peer: who asks, for the record: `127.0.0.1:40404`.
             waited_seconds: since the request came; one that has waited longer than a run may take is not computed.
         """
+        steps = self.steps(method, path, body, headers, peer=peer, waited_seconds=waited_seconds)
+        return finish(steps, next(steps))
+
+    def steps(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        peer: str = "",
+        waited_seconds: float = 0.0,
+    ) -> Steps:
+        """Answers one request, as `handle`, stopping where a model is to run: for who does not want to wait there.
+
+        Yields: a `Run`, whose outputs or error are to be sent, or, at the end, the response.
+        """
         if not path.lower().startswith("/v1/"):
-            return Response(404, {"Content-Type": "text/plain"}, b"Not Found\n")
+            yield Response(404, {"Content-Type": "text/plain"}, b"Not Found\n")
+            return
         given = {name.lower(): value for name, value in (headers or {}).items()}
         extra = _CORS if self._enable_cors else {}
         if method == "OPTIONS":
             origin = given.get("origin", "")
             is_web = "http://" in origin or "https://" in origin
-            return Response(200 if is_web else 400, extra)
+            yield Response(200 if is_web else 400, extra)
+            return
         received = body.encode() if isinstance(body, str) else body
         started = time.perf_counter() - waited_seconds
         noted = _Noted()
@@ -126,9 +190,9 @@ class RestApplication:
             answer = error_document(f"The request waited {waited_seconds:.1f} s for its turn, and was not run.")
         else:
             content = _inflate(received) if "gzip" in given.get("content-encoding", "").lower() else received
-            code, answer = self._answer(method, path, content, noted)
+            code, answer = yield from self._answer(method, path, content, noted)
         self._record(noted, code, time.perf_counter() - started, peer, len(received), len(answer))
-        return Response(code.http_status, {**_JSON, **extra}, answer)
+        yield Response(code.http_status, {**_JSON, **extra}, answer)
 
     def refuse(self, code: Code, message: str, status: int | None = None, *, peer: str = "") -> Response:
         """The answer to a request that the transport does not take; counted like any other.
@@ -164,9 +228,11 @@ class RestApplication:
         except Exception:  # what watches requests must not fail them
             _LOG.exception("A request could not be recorded.")
 
-    def _answer(self, method: str, path: str, body: bytes, noted: _Noted) -> tuple[Code, bytes]:
+    def _answer(
+        self, method: str, path: str, body: bytes, noted: _Noted
+    ) -> Generator["Run", RunResult, tuple[Code, bytes]]:
         try:
-            return Code.OK, self._answer_or_raise(method, path, body, noted)
+            return Code.OK, (yield from self._answer_or_raise(method, path, body, noted))
         except _BadVersion:
             return Code.INVALID_ARGUMENT, b""
         except Exception as raised:
@@ -175,13 +241,16 @@ class RestApplication:
                 _LOG.exception("%s %s failed inside the server.", method, path)
             return error.code, error_document(error.message)
 
-    def _answer_or_raise(self, method: str, path: str, body: bytes, noted: _Noted) -> bytes:
+    def _answer_or_raise(
+        self, method: str, path: str, body: bytes, noted: _Noted
+    ) -> Generator["Run", RunResult, bytes]:
         if method == "POST":
             target = _target(_PREDICTION.fullmatch(path))
             if target is not None and target.verb in _APIS:
                 _note(noted, target, _APIS[target.verb])
-                answer = self._predict if target.verb == "predict" else self._infer
-                return answer(target, body, noted)
+                if target.verb == "predict":
+                    return (yield from self._predict(target, body, noted))
+                return self._infer(target, body, noted)
         elif method == "GET":
             target = _target(_STATUS.fullmatch(path))
             if target is not None:
@@ -192,7 +261,7 @@ class RestApplication:
                 return self._metadata(target, noted) if is_metadata else self._status(target)
         raise ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
 
-    def _predict(self, target: _Target, body: bytes, noted: _Noted) -> bytes:
+    def _predict(self, target: _Target, body: bytes, noted: _Noted) -> Generator["Run", RunResult, bytes]:
         document = predict_json.object_from(body)
         signature_name = noted.signature = predict_json.signature_name_from(document)
         with self._repository.lease(target.name, target.version, target.label) as lease:
@@ -206,7 +275,9 @@ class RestApplication:
                 check_predict_method(signature)
             inputs = predict_json.read_predict(document, signature, signature_name)
             noted.num_examples = min((len(array) for array in inputs.arrays.values() if array.ndim), default=None)
-            outputs = lease.servable.run(signature_name, inputs.arrays, self._timeout_seconds)
+            outputs = yield Run(lease.servable, signature_name, inputs.arrays, self._timeout_seconds)
+        if isinstance(outputs, Exception):
+            raise outputs
         return predict_json.write_predict(outputs, signature.outputs, by_row=inputs.by_row)
 
     def _infer(self, target: _Target, body: bytes, noted: _Noted) -> bytes:

@@ -6,6 +6,7 @@ long is not computed.
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_seqattn.serving.errors import Code
 from keras_seqattn.serving.optional import packages_of_extra
-from keras_seqattn.serving.rest.application import Response, RestApplication
+from keras_seqattn.serving.rest.application import Response, RestApplication, Steps, finish
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -23,6 +24,7 @@ __all__ = ["MAX_REQUEST_BYTES", "AsgiApp", "asgi_app"]
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 MAX_REQUEST_BYTES = 100 * 2**20
+_SMALL_BYTES = 4096  # of a body that is read in the event loop itself, in less time than it takes to wake a thread
 _BODY_SECONDS = 60  # for a body to arrive, whatever its size
 
 
@@ -59,6 +61,7 @@ def asgi_app(
 
     num_threads = num_threads or 4 * (os.cpu_count() or 1)
     threads = ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
+    outbox = _Outbox()
     most_at_once = num_threads + max_pending_requests
     at_once = 0
 
@@ -84,12 +87,17 @@ def asgi_app(
         at_once += 1
         received = time.perf_counter()
 
-        def handle() -> Response:
-            waited = time.perf_counter() - received
-            return application.handle(scope["method"], path, body, headers, peer=peer, waited_seconds=waited)
-
         try:
-            result = await asyncio.get_running_loop().run_in_executor(threads, handle)
+            if len(body) <= _SMALL_BYTES and scope["method"] == "POST" and path.endswith(":predict"):
+                steps = application.steps("POST", path, body, headers, peer=peer)
+                result = await _followed(steps, threads, outbox)
+            else:
+
+                def handle() -> Response:
+                    waited = time.perf_counter() - received
+                    return application.handle(scope["method"], path, body, headers, peer=peer, waited_seconds=waited)
+
+                result = await asyncio.get_running_loop().run_in_executor(threads, handle)
         finally:
             at_once -= 1
         return await _send(result, send)
@@ -107,6 +115,47 @@ def asgi_app(
         await (answer if is_api else others)(scope, receive, send)
 
     return app
+
+
+async def _followed(steps: Steps, threads: ThreadPoolExecutor, outbox: "_Outbox") -> Response:
+    """The response of a request that is read here, and waits for a batch without a thread of its own."""
+    step = next(steps)
+    if isinstance(step, Response):
+        return step
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Response] = loop.create_future()
+    withdraw = step.submit(lambda result: outbox.post(loop, answer, finish(steps, steps.send(result))))
+    if withdraw is None:
+        return await loop.run_in_executor(threads, finish, steps, step)
+    timer = None if step.timeout_seconds is None else loop.call_later(step.timeout_seconds, withdraw)
+    try:
+        return await answer
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+class _Outbox:
+    """Responses on their way from other threads into the event loop, which is woken once for all that wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[asyncio.Future[Response], Response]] = []
+
+    def post(self, loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Response]", response: Response) -> None:
+        """Gives `answer` its result, in the thread of the loop."""
+        with self._lock:
+            self._waiting.append((answer, response))
+            is_first = len(self._waiting) == 1
+        if is_first:
+            loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for answer, response in waiting:
+            if not answer.done():
+                answer.set_result(response)
 
 
 async def _read_body(receive: Any, headers: dict[str, str], max_bytes: int, seconds: float) -> bytes | None:
