@@ -7,7 +7,7 @@ from typing import Any
 from keras_seqattn.serving.errors import Code, as_serving_error
 from keras_seqattn.serving.models.batching_parameters import BatchingParameters, parameters_for_version
 from keras_seqattn.serving.models.repository import Loader
-from keras_seqattn.serving.models.servable import Array, Servable, WrappedServable
+from keras_seqattn.serving.models.servable import Array, RunResult, Servable, WrappedServable
 from keras_seqattn.serving.monitoring.metrics import ServerMetrics
 
 __all__ = ["MeasuredServable", "saved_model_loader"]
@@ -101,7 +101,7 @@ class MeasuredServable(WrappedServable[Servable]):
         self,
         signature_name: str,
         inputs: Mapping[str, Array],
-        done: Callable[[Mapping[str, Array] | Exception], None],
+        done: Callable[[RunResult], None],
         timeout_seconds: float | None = None,
         outputs: Sequence[str] | None = None,
     ) -> Callable[[], None] | None:
@@ -111,7 +111,7 @@ class MeasuredServable(WrappedServable[Servable]):
             return None
         began = time.perf_counter()
 
-        def measured(result: Mapping[str, Array] | Exception) -> None:
+        def measured(result: RunResult) -> None:
             if not isinstance(result, Exception):
                 self._observe(signature_name, inputs, time.perf_counter() - began)
             done(result)

@@ -7,14 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from keras_seqattn.serving.models.servable import Array, RunResult
 
 __all__ = ["BatchQueue", "BatchRun", "QueueIsFull", "WaitedTooLong"]
-
-Array = npt.NDArray[Any]
 
 _LOG = logging.getLogger(__name__)
 _MAX_THREADS = 128  # of a queue; they are started when they are needed
@@ -43,7 +41,7 @@ class BatchRun:
     inputs: Mapping[str, Array]
     rows: int
     outputs: Sequence[str]
-    done: Callable[[Mapping[str, Array] | Exception], None]
+    done: Callable[[RunResult], None]
     deadline: float = math.inf
     shapes: tuple[tuple[int, ...], ...] = field(init=False)
 
@@ -149,7 +147,7 @@ class BatchQueue:
 
     def _enter(self) -> tuple[list[BatchRun], int, float]:
         """What goes in now, as one: runs, their rows, and the latest deadline of all that are inside."""
-        runs, rows = [self._pop()], 0
+        runs = [self._pop()]
         rows = runs[0].rows
         while self._waiting:
             other = self._waiting[0]
@@ -193,7 +191,7 @@ class BatchQueue:
             first += run.rows
 
 
-def _tell(run: BatchRun, result: Mapping[str, Array] | Exception) -> None:
+def _tell(run: BatchRun, result: RunResult) -> None:
     try:
         run.done(result)
     except Exception:  # whoever asked must not stop the others

@@ -12,7 +12,7 @@ from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.models.batch_function import BatchFunction, NotBatchable, add_batch_function
 from keras_seqattn.serving.models.batch_queue import BatchQueue, BatchRun, QueueIsFull, WaitedTooLong
 from keras_seqattn.serving.models.batching_parameters import BatchingParameters, read_batching_parameters
-from keras_seqattn.serving.models.servable import Array, SavedModelServable, WrappedServable, check_inputs
+from keras_seqattn.serving.models.servable import Array, RunResult, SavedModelServable, WrappedServable, check_inputs
 from keras_seqattn.serving.models.signature import Signature
 
 __all__ = ["BatchedServable", "BatchingParameters", "OnBatch", "batched", "read_batching_parameters"]
@@ -25,7 +25,6 @@ _SHAPES = re.compile(
     r"shape\[0\] = (\[[0-9,]*\]) vs\. shape\[[0-9]+\] = (\[[0-9,]*\])"
 )
 
-Result = Mapping[str, Array] | Exception
 OnBatch = Callable[[str, int], None]
 """Told of each batch that ran: the signature, and the rows, padding included."""
 
@@ -104,10 +103,10 @@ class BatchedServable(WrappedServable[SavedModelServable]):
             the time was over before the run's turn came, FAILED_PRECONDITION when the shapes in one batch differ or an
             output has not one row for each row of the inputs.
         """
-        results: list[Result] = []
+        results: list[RunResult] = []
         is_done = threading.Event()
 
-        def done(result: Result) -> None:
+        def done(result: RunResult) -> None:
             results.append(result)
             is_done.set()
 
@@ -125,7 +124,7 @@ class BatchedServable(WrappedServable[SavedModelServable]):
         self,
         signature_name: str,
         inputs: Mapping[str, Array],
-        done: Callable[[Result], None],
+        done: Callable[[RunResult], None],
         timeout_seconds: float | None = None,
         outputs: Sequence[str] | None = None,
     ) -> Callable[[], None] | None:
@@ -145,7 +144,7 @@ class BatchedServable(WrappedServable[SavedModelServable]):
             return None
         deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
 
-        def told(result: Result) -> None:
+        def told(result: RunResult) -> None:
             if isinstance(result, Exception):
                 function = self._functions[signature_name]
                 result = _own_words(result, function, signature, inputs, time.monotonic() >= deadline)

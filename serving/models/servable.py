@@ -21,6 +21,7 @@ from keras_seqattn.serving.models.signature import Signature, signature_from_pro
 __all__ = ["SavedModelServable", "Servable", "WrappedServable", "check_inputs", "load_saved_model"]
 
 Array = npt.NDArray[Any]
+RunResult = Mapping[str, Array] | Exception  # the outputs of a run by name, or why there are none
 
 _INIT_OP = "__saved_model_init_op"
 _DTYPE_NAMES = {"float32": "float", "float64": "double", "float16": "half"}

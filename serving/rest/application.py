@@ -12,12 +12,12 @@ from keras_seqattn.serving.errors import Code, ServingError, as_serving_error
 from keras_seqattn.serving.inference import check_predict_method, classify, regress
 from keras_seqattn.serving.models.model_info import metadata_json, model_metadata, model_status, status_json
 from keras_seqattn.serving.models.repository import ModelRepository
-from keras_seqattn.serving.models.servable import Array, Servable
+from keras_seqattn.serving.models.servable import Array, RunResult, Servable
 from keras_seqattn.serving.monitoring.record import RequestRecord
 from keras_seqattn.serving.rest import examples_json, predict_json
 from keras_seqattn.serving.rest.json_text import error_document
 
-__all__ = ["Response", "RestApplication", "Run", "RunResult", "Steps", "finish"]
+__all__ = ["Response", "RestApplication", "Run", "Steps", "finish"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ _CORS = {
 }
 _APIS = {"predict": "Predict", "classify": "Classify", "regress": "Regress"}  # by the verb, which is in lower case
 _MAX_INFLATED_BYTES = 100 * 2**20
-
-RunResult = Mapping[str, Array] | Exception
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,7 @@ class RestApplication:
 
     def _answer(
         self, method: str, path: str, body: bytes, noted: _Noted
-    ) -> Generator["Run", RunResult, tuple[Code, bytes]]:
+    ) -> Generator[Run, RunResult, tuple[Code, bytes]]:
         try:
             return Code.OK, (yield from self._answer_or_raise(method, path, body, noted))
         except _BadVersion:
@@ -241,9 +239,7 @@ class RestApplication:
                 _LOG.exception("%s %s failed inside the server.", method, path)
             return error.code, error_document(error.message)
 
-    def _answer_or_raise(
-        self, method: str, path: str, body: bytes, noted: _Noted
-    ) -> Generator["Run", RunResult, bytes]:
+    def _answer_or_raise(self, method: str, path: str, body: bytes, noted: _Noted) -> Generator[Run, RunResult, bytes]:
         if method == "POST":
             target = _target(_PREDICTION.fullmatch(path))
             if target is not None and target.verb in _APIS:
@@ -261,7 +257,7 @@ class RestApplication:
                 return self._metadata(target, noted) if is_metadata else self._status(target)
         raise ServingError(Code.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
 
-    def _predict(self, target: _Target, body: bytes, noted: _Noted) -> Generator["Run", RunResult, bytes]:
+    def _predict(self, target: _Target, body: bytes, noted: _Noted) -> Generator[Run, RunResult, bytes]:
         document = predict_json.object_from(body)
         signature_name = noted.signature = predict_json.signature_name_from(document)
         with self._repository.lease(target.name, target.version, target.label) as lease:
